@@ -1,0 +1,39 @@
+# up: run the service    test, lint: what CI runs    bench: figures    lock: new lock files
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: up test lint bench lock
+
+up: $(VENV)/run.stamp
+	@$(BIN)/python manage.py up $(ARGS)
+
+test: $(VENV)/dev.stamp
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/dev.stamp
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(VENV)/run.stamp
+	@$(BIN)/python manage.py bench $(ARGS)
+
+lock: $(VENV)/dev.stamp
+	@$(BIN)/uv pip compile --quiet --upgrade --generate-hashes requirements.in -o requirements.txt
+	@$(BIN)/uv pip compile --quiet --upgrade --generate-hashes requirements-dev.in -o requirements-dev.txt
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "make: Python 3.11 is needed; name it with PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "make: on Debian, 'apt install python3-venv' brings what is missing"; exit 1; }
+
+$(VENV)/run.stamp: requirements.txt | $(BIN)/python
+	@echo "Installing the locked dependencies into $(VENV) (half a minute the first time) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.txt $(VENV)/run.stamp
+	@echo "Installing the locked development tools into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,1 @@
+"""Floor 1: users, API keys, and who is calling."""

@@ -1,0 +1,1 @@
+"""Floor 5: puts the parts together, and runs them."""

@@ -1,0 +1,1 @@
+"""Floor 0: what knows Django and libraries, and nothing of this product."""

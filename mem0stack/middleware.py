@@ -1,0 +1,32 @@
+"""One request id from the first line of a request to the last, in the logs and in the reply."""
+
+import re
+import uuid
+from typing import Any
+
+from django.dispatch import receiver
+from django.http import HttpRequest, HttpResponse
+from django_structlog import signals
+from django_structlog.middlewares import RequestMiddleware as StructlogRequestMiddleware
+
+_ACCEPTED_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+class RequestMiddleware(StructlogRequestMiddleware):
+    """Takes a caller's `X-Request-ID` when it is a plain word, makes one otherwise, and logs without query strings."""
+
+    def prepare(self, request: HttpRequest) -> None:
+        given = request.headers.get("X-Request-ID", "")
+        request_id = given if _ACCEPTED_ID.fullmatch(given) else str(uuid.uuid4())
+        request.META["HTTP_X_REQUEST_ID"] = request_id
+        super().prepare(request)
+
+    def format_request(self, request: HttpRequest) -> str:
+        # A query string may hold what somebody searched for, and logs never hold memory text.
+        return f"{request.method} {request.path}"
+
+
+@receiver(signals.update_failure_response)
+@receiver(signals.bind_extra_request_finished_metadata)
+def echo_request_id(request: HttpRequest, response: HttpResponse, **_: Any) -> None:
+    response["X-Request-ID"] = request.META["HTTP_X_REQUEST_ID"]

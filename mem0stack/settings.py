@@ -1,0 +1,252 @@
+"""Every setting, from the environment. `.env.example` names them all; `NAME_FILE` reads a value from a file.
+
+With nothing set it is the embedded service: PostgreSQL and Valkey on the sockets of `MEM0_HOME`.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import structlog
+from environ import FileAwareEnv
+
+from mem0stack.lib.home import Home
+from mem0stack.logs import PRE_CHAIN, renderer
+
+env = FileAwareEnv()
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+HOME = Home.from_environ(os.environ)
+
+# Security -----------------------------------------------------------------------------------------------------------
+
+INSECURE_SECRET_KEY = "insecure: only for commands that run before the first `manage.py up`"  # noqa: S105  refused by a check
+
+
+def _secret_key() -> str:
+    try:
+        return HOME.secret_key_file.read_text().strip()
+    except OSError:
+        return INSECURE_SECRET_KEY
+
+
+SECRET_KEY = env.str("SECRET_KEY", default="") or _secret_key()
+DEBUG = env.bool("DEBUG", default=False)
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+SECURE_COOKIES = env.bool("SECURE_COOKIES", default=False)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_COOKIES
+SESSION_COOKIE_HTTPONLY = True
+SECURE_CONTENT_TYPE_NOSNIFF = True
+X_FRAME_OPTIONS = "DENY"
+if env.bool("BEHIND_PROXY", default=False):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    USE_X_FORWARDED_HOST = True
+
+# Applications -------------------------------------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "django_structlog",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "mem0stack",
+    "accounts",
+    "memories",
+]
+
+MIDDLEWARE = [
+    "mem0stack.middleware.RequestMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "mem0stack.urls"
+WSGI_APPLICATION = "mem0stack.wsgi.application"
+AUTH_USER_MODEL = "accounts.User"
+LOGIN_URL = "/api/login/"
+LOGIN_REDIRECT_URL = "/api/v2/"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+# Stores -------------------------------------------------------------------------------------------------------------
+
+# "app" is the service's own role, which row-level security binds. "owner" owns the tables and migrates them.
+DB_ROLE = env.str("MEM0_DB_ROLE", default="app")
+EMBEDDED_POSTGRES = not env.str("DATABASE_URL", default="")
+EMBEDDED_VALKEY = not env.str("REDIS_URL", default="")
+DATABASE_STATEMENT_TIMEOUT_MS = env.int("DATABASE_STATEMENT_TIMEOUT_MS", default=10_000)
+
+
+def _database() -> dict[str, Any]:
+    if EMBEDDED_POSTGRES:
+        config: dict[str, Any] = {
+            "ENGINE": "django.db.backends.postgresql",
+            "HOST": str(HOME.postgres_socket_dir),
+            "NAME": "mem0",
+            "USER": "mem0_owner" if DB_ROLE == "owner" else "mem0_app",
+        }
+    else:
+        config = env.db_url("DATABASE_OWNER_URL" if DB_ROLE == "owner" else "DATABASE_URL")
+    as_owner = DB_ROLE == "owner"
+    timeouts = "-c lock_timeout=3s" if as_owner else f"-c statement_timeout={DATABASE_STATEMENT_TIMEOUT_MS}"
+    options = config.setdefault("OPTIONS", {})
+    options["connect_timeout"] = 3
+    options["options"] = f"{timeouts} -c random_page_cost=1.1 -c jit=off"
+    if not as_owner:
+        # The pool's own default waits 30 s for a connection, so every request would hang that long without PostgreSQL.
+        options["pool"] = {
+            "min_size": env.int("DATABASE_POOL_MIN_SIZE", default=0),
+            "max_size": env.int("DATABASE_POOL_MAX_SIZE", default=16),
+            "timeout": 3,
+        }
+    return config | {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": not as_owner}
+
+
+DATABASES = {"default": _database()}
+
+REDIS_URL = env.str("REDIS_URL", default="") or f"unix://{quote(str(HOME.valkey_socket))}"
+_REDIS_TIMEOUT_S = 0.25
+CACHES = {
+    "default": {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": REDIS_URL,
+        "TIMEOUT": 3600,
+        "KEY_PREFIX": "mem0",
+        "OPTIONS": {"SOCKET_CONNECT_TIMEOUT": _REDIS_TIMEOUT_S, "SOCKET_TIMEOUT": _REDIS_TIMEOUT_S},
+    }
+}
+SESSION_ENGINE = "django.contrib.sessions.backends.db"
+
+# Background work ----------------------------------------------------------------------------------------------------
+
+CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_SERIALIZER = "json"
+CELERY_TASK_DEFAULT_QUEUE = "mem0"
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+# A nudge is worth a quarter of a second and no retry: the outbox row is what counts.
+CELERY_TASK_PUBLISH_RETRY = False
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "socket_connect_timeout": _REDIS_TIMEOUT_S,
+    "max_retries": 0,
+    "global_keyprefix": "mem0:",
+}
+
+# REST ---------------------------------------------------------------------------------------------------------------
+
+DATA_UPLOAD_MAX_MEMORY_SIZE = env.int("REQUEST_MAX_BYTES", default=4 * 1024 * 1024)
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "accounts.authentication.ApiKeyAuthentication",
+        "accounts.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["accounts.authentication.HasScope"],
+    "DEFAULT_PARSER_CLASSES": ["mem0stack.lib.rest.JSONParser"],
+    "DEFAULT_RENDERER_CLASSES": [
+        "mem0stack.lib.rest.JSONRenderer",
+        "mem0stack.lib.rest.BrowsableRenderer",
+    ],
+    "DEFAULT_SCHEMA_CLASS": "mem0stack.lib.rest.Schema",
+    "EXCEPTION_HANDLER": "mem0stack.api.exception_handler",
+    "URL_FORMAT_OVERRIDE": None,
+    "UNAUTHENTICATED_USER": None,
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "mem0-stack",
+    "DESCRIPTION": "Memory for AI agents: store what is worth keeping, find it in milliseconds.",
+    "VERSION": "2",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PUBLIC": True,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SERVE_AUTHENTICATION": [],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {
+        "KindEnum": "memories.models.Kind.choices",
+        "StateEnum": "memories.models.State.choices",
+        "StandingEnum": "memories.models.Standing.choices",
+    },
+}
+
+# Pages --------------------------------------------------------------------------------------------------------------
+
+STATIC_URL = "/static/"
+STATIC_ROOT = HOME.static
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+WHITENOISE_USE_FINDERS = DEBUG
+
+UNFOLD = {"SITE_TITLE": "mem0-stack", "SITE_HEADER": "mem0-stack", "SITE_SYMBOL": "neurology"}
+
+# Logs ---------------------------------------------------------------------------------------------------------------
+
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO").upper()
+LOG_FORMAT = env.str("LOG_FORMAT", default="json")
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "events": {
+            "()": structlog.stdlib.ProcessorFormatter,
+            "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer(LOG_FORMAT)],
+            "foreign_pre_chain": PRE_CHAIN,
+        }
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "events"}},
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    "loggers": {"django": {"handlers": [], "propagate": True}, "celery": {"handlers": [], "propagate": True}},
+}
+DJANGO_STRUCTLOG_CELERY_ENABLED = False

@@ -636,6 +636,7 @@ class Migration(migrations.Migration):
                     "valid_from",
                     "valid_to",
                     "created_at",
+                    "term_count",
                 ),
                 name="memory_scan",
             ),

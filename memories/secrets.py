@@ -307,7 +307,7 @@ _NEAR_NAME = [
 
 # --- values that only their name gives away -------------------------------------------------------------------------
 
-_PASSWORD_NAMES = (
+_LOGIN_WORDS = (
     r"pass(?:word|wort|wd|phrase|code)?|pwd|kennwort|contraseña|senha|mot de passe|hasło|пароль|密码|密碼|パスワード"
 )
 _NAME_ANCHORS = (
@@ -316,7 +316,7 @@ _NAME_ANCHORS = (
 )  # fmt: skip
 # Runs on lower-cased text. The value is only looked at (`(?=`), so a value that holds another name is searched too.
 _ASSIGNMENT = re.compile(
-    rf"(?P<name>{_PASSWORD_NAMES}|secret|token|key)"
+    rf"(?P<name>{_LOGIN_WORDS}|secret|token|key)"
     r"(?:[ _-]?(?:prod|production|dev|staging|live|main|old|new|value|string|\d{1,2}))?"
     r"[\\\"'`*\])]{0,4}"
     r"(?:(?:[ ](?:for|of|on|to|at|in|für|para|pour|de|от|для)[ ][^\n=:]{1,48}?)?"

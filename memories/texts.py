@@ -39,6 +39,11 @@ def content_hash(content: str) -> bytes:
     return hashlib.sha256(plain.encode()).digest()
 
 
+def asks(content: str) -> bool:
+    """Whether a text is put as a question."""
+    return content.rstrip().endswith(("?", "？"))
+
+
 def check_label(name: str, value: str | None) -> None:
     """mem0's ids, speakers, app names: 1 to 128 characters."""
     if value is not None:

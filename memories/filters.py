@@ -358,9 +358,6 @@ class _Parser:
 _NOTHING = Q(pk__isnull=True)
 _ANYTHING = Q(pk__isnull=False)
 
-_NULLABLE = frozenset(
-    {"user_id", "agent_id", "run_id", "app", "speaker", "seq", "valid_from", "valid_to", "expires_at"}
-)
 # A reader of a shared memory does not see these, and must not learn them by asking: for him they are not there.
 _OWNERS_EYES_ONLY = frozenset({"metadata", "app", "categories"})
 
@@ -370,31 +367,24 @@ def to_q(tree: Filter, owner_id: int | None) -> Q:
 
     Names of namespaces, apps, tags and categories are those of the memory's own owner. None is system scope.
     """
-    return Q() if tree == EVERYTHING else _compile(tree, owner_id, negated=False)
+    return Q() if tree == EVERYTHING else _compile(tree, owner_id)
 
 
-def _compile(tree: Filter, caller: int | None, *, negated: bool) -> Q:
+def _compile(tree: Filter, caller: int | None) -> Q:
     match tree:
         case AllOf():
-            return reduce(and_, [_compile(part, caller, negated=negated) for part in tree.parts] or [_ANYTHING])
+            return reduce(and_, [_compile(part, caller) for part in tree.parts] or [_ANYTHING])
         case AnyOf():
-            return reduce(or_, [_compile(part, caller, negated=negated) for part in tree.parts] or [_NOTHING])
+            return reduce(or_, [_compile(part, caller) for part in tree.parts] or [_NOTHING])
         case Not():
-            return ~_compile(tree.part, caller, negated=True)
+            return ~_compile(tree.part, caller)
         case Condition():
             q = _condition(tree, caller)
             if tree.field in _OWNERS_EYES_ONLY and caller is not None:
                 q &= Q(owner_id=caller)
-            # SQL's third value: NOT of unknown is unknown. Django guards columns, but not under two NOTs.
-            return q & _is_known(tree) if negated else q
+            return q
         case _ as never:
             assert_never(never)
-
-
-def _is_known(test: Condition) -> Q:
-    if test.field == "metadata":
-        return Q(IsNull(_at_key(test.key), False))
-    return Q(**{f"{test.field}__isnull": False}) if test.field in _NULLABLE else Q()
 
 
 def _condition(test: Condition, caller: int | None) -> Q:
@@ -449,17 +439,19 @@ def _categories(test: Condition, names: tuple[Scalar, ...], owner: Any) -> Q:
 
 def _metadata(test: Condition) -> Q:
     stored = _at_key(test.key)
+    # In SQL NOT of unknown is unknown. Django sees to that for columns, but knows nothing of a key that may be missing.
+    there = Q(IsNull(stored, False))
     kind = Func(stored, function="jsonb_typeof", output_field=TextField())
     if test.operator == "present":
-        return Q(IsNull(stored, False)) & ~Q(Exact(kind, "null"))
+        return there & ~Q(Exact(kind, "null"))
     value = json.loads(str(test.value))
     if test.operator == "eq":
-        return Q(Exact(stored, Value(value, JSONField())))
-    in_list = Q(Exact(kind, "array")) & Q(DataContains(stored, Value([value], JSONField())))
+        return there & Q(Exact(stored, Value(value, JSONField())))
+    in_list = there & Q(Exact(kind, "array")) & Q(DataContains(stored, Value([value], JSONField())))
     if not isinstance(value, str):
         return in_list
     text = Func(F("metadata"), Value(test.key), function="jsonb_extract_path_text", output_field=TextField())
-    return in_list | (Q(Exact(kind, "string")) & Q(Contains(text, value)))
+    return in_list | (there & Q(Exact(kind, "string")) & Q(Contains(text, value)))
 
 
 def _at_key(key: str) -> Func:

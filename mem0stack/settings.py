@@ -120,6 +120,9 @@ EMBEDDED_VALKEY = not env.str("REDIS_URL", default="")
 DATABASE_STATEMENT_TIMEOUT_MS = env.int("DATABASE_STATEMENT_TIMEOUT_MS", default=10_000)
 
 
+DATABASE_APP_ROLE = "mem0_app" if EMBEDDED_POSTGRES else env.db_url("DATABASE_URL")["USER"]
+
+
 def _database() -> dict[str, Any]:
     if EMBEDDED_POSTGRES:
         config: dict[str, Any] = {

@@ -1,0 +1,69 @@
+"""Who uses the service: people, and the keys their programs call with."""
+
+import uuid
+import zoneinfo
+
+from django.contrib.auth.models import AbstractUser
+from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+
+class Scope(models.TextChoices):
+    READ = "read"
+    WRITE = "write"
+    ADMIN = "admin"
+
+
+def validate_timezone(name: str) -> None:
+    if name not in zoneinfo.available_timezones():
+        raise ValidationError(f"{name!r} is not a time zone; write one like Europe/Berlin or UTC.")
+
+
+class User(AbstractUser):
+    """The tenant: every row of a user's data has one as its `owner`."""
+
+    uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    timezone = models.CharField(max_length=64, default="UTC", validators=[validate_timezone])
+
+
+class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
+    def usable(self) -> "ApiKeyQuerySet":
+        """Keys that open the door now: neither revoked nor expired."""
+        return self.filter(Q(expires_at=None) | Q(expires_at__gt=timezone.now()), revoked_at=None)
+
+
+class ApiKey(models.Model):
+    """A program's credential. The key itself is shown once and never stored; its SHA-256 is."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="api_keys")
+    name = models.CharField(max_length=128)
+    prefix = models.CharField(max_length=11, unique=True, editable=False)
+    digest = models.BinaryField(max_length=32, editable=False)
+    scopes = ArrayField(models.CharField(max_length=16, choices=Scope.choices))
+    namespaces = ArrayField(
+        models.CharField(max_length=200),
+        null=True,
+        blank=True,
+        help_text="Names the key is limited to; empty means all.",
+    )
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects = ApiKeyQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-created_at", "-id")
+        indexes = (models.Index(fields=["user", "-created_at", "-id"], name="api_key_by_user"),)
+        constraints = (
+            models.CheckConstraint(condition=~Q(scopes=[]), name="api_key_has_a_scope"),
+            models.CheckConstraint(condition=~Q(namespaces=[]), name="api_key_namespaces_null_or_some"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"

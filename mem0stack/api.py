@@ -1,0 +1,130 @@
+"""Where errors become replies: one shape for every door that speaks HTTP."""
+
+import math
+from typing import Any
+
+import structlog
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.db import InterfaceError, OperationalError
+from django.http import Http404, HttpRequest, HttpResponse
+from psycopg.errors import QueryCanceled
+from psycopg_pool import PoolTimeout
+from rest_framework import exceptions
+from rest_framework.response import Response
+
+from mem0stack.lib.errors import Mem0Error
+from mem0stack.lib.rest import dumps
+
+log = structlog.get_logger(__name__)
+
+_CODES = {
+    400: "invalid_argument",
+    401: "unauthenticated",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    406: "invalid_argument",
+    413: "too_large",
+    415: "unsupported_media_type",
+    429: "rate_limited",
+}
+RETRY_AFTER_S = "1"
+
+
+def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
+    """DRF's hook. None means a bug of ours: Django logs the traceback and `server_error` answers."""
+    request_id = context["request"].META.get("HTTP_X_REQUEST_ID", "")
+    headers: dict[str, str] = {}
+    errors: Any = None
+    if isinstance(error, Mem0Error):
+        status, code, detail, errors = error.status, error.code, error.detail, error.errors
+        if status == 503:
+            headers["Retry-After"] = RETRY_AFTER_S
+    elif isinstance(error, exceptions.ValidationError):
+        status, code, errors = 400, "invalid_argument", error.detail
+        detail = _first_sentence(error.detail)
+    elif isinstance(error, exceptions.APIException):
+        status, code = error.status_code, _CODES.get(error.status_code, "internal")
+        detail = str(error.detail)
+        headers = _headers(error)
+        if isinstance(error, exceptions.UnsupportedMediaType):
+            detail += " Send JSON with 'Content-Type: application/json'."
+    elif isinstance(error, Http404):
+        status, code, detail = 404, "not_found", "There is no such thing here, or none that you may see."
+    elif isinstance(error, PermissionDenied):
+        status, code, detail = 403, "forbidden", "This is not allowed for you."
+    elif isinstance(error, RequestDataTooBig):
+        status, code, detail = 413, "too_large", "The body is too long. Split it."
+    elif isinstance(error, OperationalError | InterfaceError | PoolTimeout):
+        status, code, detail = _database_failure(error)
+        headers["Retry-After"] = RETRY_AFTER_S
+    else:
+        return None
+    body = {"detail": detail, "code": code, "request_id": request_id}
+    if errors:
+        body["errors"] = errors
+    return Response(body, status=status, headers=headers)
+
+
+def _database_failure(error: Exception) -> tuple[int, str, str]:
+    log.warning("database_failed", error=type(error.__cause__ or error).__name__)
+    if isinstance(error.__cause__, QueryCanceled):
+        return 503, "timeout", "The database took too long; nothing was written. Narrow the request, or try again."
+    return 503, "unavailable", "The database does not answer. Nothing was written; try again in a moment."
+
+
+def _headers(error: exceptions.APIException) -> dict[str, str]:
+    headers = {}
+    if getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = str(error.auth_header)  # type: ignore[attr-defined]
+    if getattr(error, "wait", None):
+        headers["Retry-After"] = str(math.ceil(error.wait))  # type: ignore[attr-defined]
+    return headers
+
+
+def _first_sentence(tree: Any, path: str = "") -> str:
+    """The first error of a tree of them, with the path to its field."""
+    if isinstance(tree, dict):
+        for name, below in tree.items():
+            if below:
+                return _first_sentence(below, path if name == "non_field_errors" else f"{path}.{name}".lstrip("."))
+    if isinstance(tree, list):
+        for place, below in enumerate(tree):
+            if isinstance(below, dict | list):
+                if below:
+                    return _first_sentence(below, f"{path}[{place}]")
+            else:
+                return f"{path}: {below}" if path else str(below)
+    return f"{path}: {tree}" if path else str(tree)
+
+
+def _error_page(request: HttpRequest, status: int, code: str, detail: str) -> HttpResponse:
+    body = {"detail": detail, "code": code, "request_id": request.META.get("HTTP_X_REQUEST_ID", "")}
+    return HttpResponse(dumps(body), status=status, content_type="application/json")
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's handler400: what it refuses before a view is found, such as a foreign Host header."""
+    if isinstance(exception, RequestDataTooBig):
+        return _error_page(request, 413, "too_large", "The body is too long. Split it.")
+    detail = "This request cannot be understood."
+    if isinstance(exception, SuspiciousOperation) and "Host" in str(exception):
+        detail = "This host name is not served here. Add it to ALLOWED_HOSTS."
+    return _error_page(request, 400, "invalid_argument", detail)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's handler404."""
+    return _error_page(
+        request, 404, "not_found", f"There is nothing at {request.path}. See /api/docs/ for what there is."
+    )
+
+
+def forbidden(request: HttpRequest, exception: Exception | None = None, reason: str = "") -> HttpResponse:
+    """Django's handler403, and its view for a failed CSRF check."""
+    return _error_page(request, 403, "forbidden", reason or "This is not allowed for you.")
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Django's handler500: the traceback is in the log under the request's id."""
+    return _error_page(request, 500, "internal", "Something broke on our side. The log has it under this request_id.")

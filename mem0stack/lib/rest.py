@@ -1,0 +1,165 @@
+"""What every REST door shares: one JSON parser and renderer, serializers that refuse unknown fields, one schema class."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import IO, Any
+
+import orjson
+from django.conf import settings
+from drf_spectacular.openapi import AutoSchema
+from rest_framework import parsers, renderers, serializers
+from rest_framework.exceptions import ParseError
+from rest_framework.fields import empty
+
+from mem0stack.lib.errors import TooLarge
+
+
+class JSONParser(parsers.BaseParser):
+    """Strict JSON: no NaN, no lone surrogates, no endless nesting, no more than the limit. Raises ParseError, TooLarge."""
+
+    media_type = "application/json"
+
+    def parse(self, stream: IO[Any], media_type: str | None = None, parser_context: Any = None) -> Any:
+        # DRF reads the stream past Django's own check of the body's size, so the limit is kept here.
+        limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        body = stream.read(limit + 1)
+        if len(body) > limit:
+            raise TooLarge(f"The body is longer than {limit} bytes. Split it, for example into several batches.")
+        try:
+            return orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise ParseError(f"The body is not JSON: {error}.") from error
+
+
+class JSONRenderer(renderers.BaseRenderer):
+    """Writes what the parser reads; times in UTC with a Z."""
+
+    media_type = "application/json"
+    format = "json"
+    charset = None
+
+    def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:
+        return b"" if data is None else dumps(data)
+
+
+class BrowsableRenderer(renderers.BrowsableAPIRenderer):
+    """The browsable API, with a JSON box and no HTML forms: the parsers take JSON only."""
+
+    def get_default_renderer(self, view: Any) -> JSONRenderer:
+        return JSONRenderer()
+
+    def render_form_for_serializer(self, serializer: Any) -> str:
+        return ""
+
+    def show_form_for_method(self, view: Any, method: str, request: Any, obj: Any) -> bool:
+        return False
+
+    def get_raw_data_form(self, data: Any, view: Any, method: str, request: Any) -> Any:
+        return None if method not in view.allowed_methods else super().get_raw_data_form(None, view, method, request)
+
+
+def dumps(data: Any) -> bytes:
+    """JSON as every door writes it."""
+    return orjson.dumps(data, default=_plain, option=orjson.OPT_UTC_Z)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, set | frozenset | tuple):
+        return list(value)
+    return str(value)
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """A shape that names the fields it does not know, instead of dropping what somebody meant to say."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            unknown = sorted(set(data) - set(self.fields))
+            if unknown:
+                known = ", ".join(name for name, field in self.fields.items() if not field.read_only)
+                raise serializers.ValidationError({name: [f"Unknown field. Known are: {known}."] for name in unknown})
+        return super().to_internal_value(data)
+
+
+class Text(serializers.CharField):
+    """A string that really was a string: DRF would take numbers and booleans for text."""
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("trim_whitespace", False)
+        super().__init__(**options)
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class Integer(serializers.IntegerField):
+    """A whole number that really was one: DRF would take "3", 3.0 and true."""
+
+    def to_internal_value(self, data: Any) -> int:
+        if isinstance(data, bool) or not isinstance(data, int):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class Boolean(serializers.BooleanField):
+    """true or false: DRF would take "on", 1 and "f"."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
+
+
+class AwareDateTime(serializers.DateTimeField):
+    """A moment with its offset from UTC; a time of nowhere in particular is refused."""
+
+    default_error_messages = {
+        "naive": "This time has no offset. Write it like 2026-11-02T10:00:00Z.",
+        "range": "This time lies outside the years 1 to 9999.",
+    }
+
+    def enforce_timezone(self, value: datetime) -> datetime:
+        if value.tzinfo is None:
+            self.fail("naive")
+        try:
+            return value.astimezone(UTC)
+        except (OverflowError, ValueError):
+            self.fail("range")
+
+    def to_internal_value(self, value: Any) -> datetime:
+        if not isinstance(value, str):
+            self.fail("invalid", format="YYYY-MM-DDThh:mm:ssZ")
+        return super().to_internal_value(value)
+
+
+class ErrorShape(serializers.Serializer[Any]):
+    """The body of every reply that is not a success."""
+
+    detail = serializers.CharField(help_text="A sentence that says what to do.")
+    code = serializers.CharField(help_text="A stable word for programs.")
+    request_id = serializers.CharField(help_text="Find it in the logs; also the header X-Request-ID.")
+    errors = serializers.JSONField(required=False, help_text="Per field or per operation, where there are several.")
+
+
+class Schema(AutoSchema):
+    """drf-spectacular's schema, where every operation also names the errors that any operation can meet."""
+
+    ANYWHERE = ("400", "401", "403", "404", "405", "406", "409", "413", "415", "422", "429", "500", "503")
+
+    def _get_response_bodies(self, direction: str = "response") -> dict[str, Any]:
+        bodies: dict[str, Any] = super()._get_response_bodies(direction)
+        for status in self.ANYWHERE:
+            if status not in bodies:
+                bodies[status] = self._get_response_for_code(ErrorShape, status)
+        return bodies
+
+
+def validated(shape: type[serializers.Serializer[Any]], data: Any, **options: Any) -> dict[str, Any]:
+    """The caller's input in its checked form. Raises DRF's ValidationError with a sentence per field."""
+    serializer = shape(data={} if data is None or data is empty else data, **options)
+    serializer.is_valid(raise_exception=True)
+    return dict(serializer.validated_data)

@@ -89,7 +89,9 @@ def _role_statements(plan: Plan) -> list[sql.Composed]:
         name = sql.Identifier(role.name)
         create = sql.SQL("CREATE ROLE {} {}").format(name, sql.SQL(options))
         statements.append(
-            sql.SQL("DO $mem0$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {}) THEN {}; END IF; END $mem0$").format(  # noqa: E501
+            sql.SQL(
+                "DO $mem0$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {}) THEN {}; END IF; END $mem0$"
+            ).format(  # noqa: E501
                 sql.Literal(role.name), create
             )
         )

@@ -151,8 +151,18 @@ def leftover(home: Home) -> ProcessId | None:
 
 
 def _answers(home: Home) -> bool:
-    words = [str(installed_tools() / "pg_isready"), "-q", "-h", str(home.postgres_socket_dir), "-U", APP, "-d", DATABASE]
-    return subprocess.run([*words, "-t", "2"], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0  # noqa: S603, E501
+    words = [
+        str(installed_tools() / "pg_isready"),
+        "-q",
+        "-h",
+        str(home.postgres_socket_dir),
+        "-U",
+        APP,
+        "-d",
+        DATABASE,
+    ]
+    words += ["-t", "2"]
+    return subprocess.run(words, check=False, capture_output=True).returncode == 0  # noqa: S603
 
 
 def _init(directory: Path, account: Account, tools: Path) -> None:
@@ -168,7 +178,12 @@ def _init(directory: Path, account: Account, tools: Path) -> None:
         "--data-checksums",
     ]
     try:
-        run_tool(words, what="Making the database's directory", env={"LC_ALL": "C.UTF-8", "PATH": os.defpath}, **account.popen_options())  # noqa: E501
+        run_tool(
+            words,
+            what="Making the database's directory",
+            env={"LC_ALL": "C.UTF-8", "PATH": os.defpath},
+            **account.popen_options(),
+        )  # noqa: E501
         (directory / _MARKER).write_text(_MARKER_TEXT)
     except (EmbeddedError, OSError):
         shutil.rmtree(directory, ignore_errors=True)
@@ -205,7 +220,8 @@ def _refuse_foreign(data: Path, account: Account) -> None:
 
 def _shared_buffers_mb() -> int:
     """An eighth of the memory, between 128 MB and 1 GB."""
-    return max(128, min(1024, psutil.virtual_memory().total // (8 * 1024 * 1024)))
+    total_mb = int(psutil.virtual_memory().total) // (1024 * 1024)
+    return max(128, min(1024, total_mb // 8))
 
 
 def _quoted(name: str) -> str:

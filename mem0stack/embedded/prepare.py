@@ -1,34 +1,22 @@
-"""What a service needs before it serves: its directory, its secret, the schema, static files, the first account."""
+"""What a service needs beside its servers before it serves: the schema, static files, the first account."""
 
-import errno
-import os
 import secrets
-import shutil
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from django.conf import settings
-from django.db import DatabaseError, OperationalError, connection
+from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from accounts.models import User
 from accounts.services import create_api_key, create_user
-from mem0stack.embedded.account import Account, EmbeddedError
+from mem0stack.embedded.account import EmbeddedError
 from mem0stack.embedded.processes import explain, run_tool
 from mem0stack.embedded.service import read_api_key, write_private
 from mem0stack.lib.home import Home
-
-_FREE_BYTES_NEEDED = 500 * 1024 * 1024
-_NETWORK_ERRORS = {
-    errno.EACCES: "this user may not use it (ports below 1024 are for root)",
-    errno.EADDRNOTAVAIL: "this machine has no such address",
-}
 
 
 @dataclass(frozen=True)
@@ -38,82 +26,6 @@ class FirstAccount:
     password: str | None
 
 
-@contextmanager
-def clear_os_errors(home: Home) -> Iterator[None]:
-    """Turns what a disk or a directory can do wrong into a sentence that helps."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise EmbeddedError(f"The disk of {home.root} is full: free some space and start again.") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            place = error.filename or home.root
-            raise EmbeddedError(
-                f"{place} may not be written ({error.strerror}). Run as the user that owns it, or choose another "
-                "directory with --home."
-            ) from error
-        if error.errno in (errno.ENOTDIR, errno.EEXIST):
-            raise EmbeddedError(
-                f"{error.filename or home.root} is a file where a directory is needed. Choose another --home."
-            ) from error
-        raise
-
-
-def make_home(home: Home) -> None:
-    """The directory and those below it, private; root's lets the database's account pass through."""
-    is_root = os.geteuid() == 0
-    home.root.mkdir(mode=0o755, parents=True, exist_ok=True)
-    home.root.chmod(0o711 if is_root else 0o700)
-    home.run.mkdir(exist_ok=True)
-    home.run.chmod(0o711 if is_root else 0o700)
-    home.logs.mkdir(mode=0o700, exist_ok=True)
-
-
-def check_reachable(home: Home, account: Account) -> None:
-    barrier = account.barrier(home.root)
-    if barrier is not None:
-        raise EmbeddedError(
-            f"PostgreSQL runs as the account '{account.name}', which may not enter {barrier}. "
-            f"Allow it with `chmod o+x {barrier}`, or choose another directory with --home "
-            "(root's default is /var/lib/mem0stack)."
-        )
-
-
-def check_disk(home: Home) -> None:
-    place = home.root
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    if free < _FREE_BYTES_NEEDED:
-        raise EmbeddedError(
-            f"The disk is full: {free // 2**20} MB are free at {place} and {_FREE_BYTES_NEEDED // 2**20} MB are needed. "
-            "Free some space, or choose another directory with --home."
-        )
-
-
-def check_port(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except socket.gaierror as error:
-            raise EmbeddedError(f"--host {host} is no address of this machine: {error.strerror}.") from error
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise EmbeddedError(
-                    f"Port {port} on {host} is taken by another program. Stop it, or choose another port: "
-                    f"--port {port + 1}."
-                ) from error
-            reason = _NETWORK_ERRORS.get(error.errno or 0, error.strerror)
-            raise EmbeddedError(f"Cannot listen on {host}, port {port}: {reason}.") from error
-
-
-def make_secret_key(home: Home) -> None:
-    if not home.secret_key_file.exists():
-        write_private(home.secret_key_file, secrets.token_urlsafe(48))
-
-
 def wait_for_database(timeout_s: float) -> None:
     """For a server that somebody else runs and that may be starting as well."""
     deadline = time.monotonic() + timeout_s
@@ -121,7 +33,7 @@ def wait_for_database(timeout_s: float) -> None:
         try:
             connection.ensure_connection()
             return
-        except (OperationalError, DatabaseError) as error:
+        except DatabaseError as error:
             if time.monotonic() > deadline:
                 raise EmbeddedError(
                     f"The database of DATABASE_URL does not answer: {str(error).strip()}. Check the address, and "
@@ -172,16 +84,14 @@ class StaticFiles:
 
 
 def ensure_account(home: Home, name: str) -> FirstAccount | None:
-    """Makes the first account and its key, or only a key where the file is missing. None when there is nothing to do."""
+    """Makes the first account and its key, or only a key where the file is missing. None when neither is needed."""
     if read_api_key(home):
         return None
     user = User.objects.filter(username=name).first()
     password = None
     if user is None:
         password = secrets.token_urlsafe(12)
-        user = create_user(name, is_staff=True, password=password)
-        user.is_superuser = True
-        user.save(update_fields=["is_superuser"])
+        user = create_user(name, is_staff=True, is_superuser=True, password=password)
     _, plain = create_api_key(user, name="first key", scopes=("read", "write", "admin"))
     write_private(home.api_key_file, plain + "\n")
     return FirstAccount(name, password)
@@ -191,7 +101,7 @@ def disconnect() -> None:
     """The supervisor keeps no connection: it would be one that a restart of PostgreSQL breaks."""
     connection.close()
     if connection.settings_dict["OPTIONS"].get("pool"):
-        connection.close_pool()
+        connection.close_pool()  # type: ignore[attr-defined]  # PostgreSQL's wrapper has it
 
 
 def _manage() -> Path:

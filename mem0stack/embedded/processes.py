@@ -39,7 +39,8 @@ class ProcessId:
         try:
             process = psutil.Process(self.pid)
             # The start time is computed from the wall clock, which may be set meanwhile.
-            return abs(process.create_time() - self.started) < 2 and process.status() != psutil.STATUS_ZOMBIE
+            is_same = abs(process.create_time() - self.started) < 2
+            return bool(is_same and process.status() != psutil.STATUS_ZOMBIE)
         except psutil.Error:
             return False
 
@@ -110,7 +111,7 @@ def run_tool(words: list[str], *, what: str, **options: Any) -> str:
     if result.returncode != 0:
         output = f"{result.stdout}\n{result.stderr}"
         raise EmbeddedError(f"{what} failed (exit status {result.returncode}). {explain(output)}")
-    return result.stdout
+    return str(result.stdout)
 
 
 def explain(output: str) -> str:
@@ -157,7 +158,7 @@ class Program:
 
 
 class Keeper:
-    """Starts one program in a session of its own, starts it again whenever it dies, and stops it with all it started."""
+    """Starts one program in a session of its own, starts it again when it dies, and stops it with all it started."""
 
     FIRST_PAUSE_S = 0.2
     LONGEST_PAUSE_S = 5.0

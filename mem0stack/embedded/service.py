@@ -1,4 +1,4 @@
-"""What is running in a home: its state file and lock, for the supervisor that writes them and the commands that read."""
+"""What is running in a home: its state file and lock, for the supervisor and the commands."""
 
 import contextlib
 import fcntl

@@ -40,7 +40,12 @@ def dump(home: Home) -> Path:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         snapshot = connection.execute("SELECT pg_export_snapshot()").fetchone()
         counts = _row_counts(connection)
-        words = [_tool("pg_dump"), "--format=custom", f"--snapshot={snapshot[0] if snapshot else ''}", f"--file={unfinished}"]
+        words = [
+            _tool("pg_dump"),
+            "--format=custom",
+            f"--snapshot={snapshot[0] if snapshot else ''}",
+            f"--file={unfinished}",
+        ]
         try:
             run_tool(words, what="Dumping the database before the migration", env=environ, umask=0o077)
             _verify(unfinished, counts)

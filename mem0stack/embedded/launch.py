@@ -43,6 +43,7 @@ def run_here(home: Home, options: Options, report: Report) -> None:
     """Runs the supervisor in this process until it is told to stop."""
     with directory.clear_os_errors(home):
         directory.make_home(home)
+        os.umask(0o077)
         with service.lock(home) as is_free:
             if not is_free:
                 raise EmbeddedError(_TAKEN)

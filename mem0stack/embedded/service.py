@@ -199,7 +199,9 @@ def stop(home: Home, report: Callable[[str], None]) -> bool:
         if is_supervised(home):
             report("It does not stop by itself: ending it by force")
             service.supervisor.signal(signal.SIGKILL)
-            time.sleep(0.2)
+        # It gives the lock back a moment before it is gone itself.
+        while service.supervisor.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.02)
         end_leftovers(home)
         return True
     ended = end_leftovers(home)

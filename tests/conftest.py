@@ -1,0 +1,63 @@
+"""Fixtures for every test: the database as both roles see it, and a whole running service."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import connection
+from django.test import TransactionTestCase
+from django.test.utils import setup_databases, teardown_databases
+
+from mem0stack.settings import database
+from tests.running import RunningService, running_service
+
+
+@contextmanager
+def as_owner() -> Iterator[None]:
+    """The connection is the owner's inside, and the service's again afterwards; the pool with its old role goes too."""
+    _become("owner")
+    try:
+        yield
+    finally:
+        _become("app")
+
+
+def _become(role: str) -> None:
+    connection.close()
+    if connection.settings_dict["OPTIONS"].get("pool"):
+        connection.close_pool()
+    for name in ("USER", "PASSWORD", "OPTIONS", "CONN_HEALTH_CHECKS"):
+        connection.settings_dict[name] = database(role).get(name, "")
+    settings.DB_ROLE = role
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(
+    request: pytest.FixtureRequest, django_test_environment: None, django_db_blocker: Any, django_db_keepdb: bool
+) -> Iterator[None]:
+    """The test database is made and removed by the owner; the tests see it as the service does."""
+    verbosity = request.config.option.verbose
+    with django_db_blocker.unblock(), as_owner():
+        made = setup_databases(verbosity=verbosity, interactive=False, keepdb=django_db_keepdb)
+    yield
+    if not django_db_keepdb:
+        with django_db_blocker.unblock(), as_owner():
+            teardown_databases(made, verbosity=verbosity)
+
+
+def _teardown_as_owner(case: TransactionTestCase, original: Any = TransactionTestCase._fixture_teardown) -> None:
+    # It empties the tables with TRUNCATE, which the service's role may not.
+    with as_owner():
+        original(case)
+
+
+TransactionTestCase._fixture_teardown = _teardown_as_owner  # type: ignore[method-assign]
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[RunningService]:
+    """A whole service of this run: `url`, `api_key`, `home`, `pids`, `manage(...)`, `client()`."""
+    with running_service() as running:
+        yield running

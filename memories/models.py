@@ -199,6 +199,7 @@ class Memory(models.Model):
                     "valid_from",
                     "valid_to",
                     "created_at",
+                    "term_count",
                 ],
                 name="memory_scan",
             ),

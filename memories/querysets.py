@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from accounts.actors import Actor
 
 if TYPE_CHECKING:
-    from memories.models import Memory, Share
+    pass
 
 
 class ShareQuerySet(models.QuerySet["Share"]):

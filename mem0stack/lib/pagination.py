@@ -89,7 +89,7 @@ def _order(request: Request, orders: Sequence[str]) -> str:
 
 
 def _beyond(column: str, cursor: _Cursor, falling: bool) -> Q:
-    # The first condition bounds the index scan, the second breaks ties; an OR alone would read the index from its start.
+    # The first condition bounds the index scan, the second breaks ties; an OR alone would read the whole index.
     strict, loose = ("lt", "lte") if falling else ("gt", "gte")
     past_value = Q(**{f"{column}__{strict}": cursor.value})
     past_id = Q(**{column: cursor.value, f"pk__{strict}": cursor.pk})

@@ -1,4 +1,4 @@
-"""What every REST door shares: one JSON parser and renderer, serializers that refuse unknown fields, one schema class."""
+"""What every REST door shares: one JSON parser and renderer, strict serializers, one schema class."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from mem0stack.lib.errors import TooLarge
 
 
 class JSONParser(parsers.BaseParser):
-    """Strict JSON: no NaN, no lone surrogates, no endless nesting, no more than the limit. Raises ParseError, TooLarge."""
+    """Strict JSON: no NaN, no lone surrogates, no endless nesting, and a limit. Raises ParseError, TooLarge."""
 
     media_type = "application/json"
 

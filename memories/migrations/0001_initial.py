@@ -11,8 +11,8 @@ from django.db import migrations, models
 from mem0stack.lib.rls import composite_key, protect
 
 IS_GRANTEE = "grantee_id = (SELECT nullif(current_setting('mem0.actor', true), '')::bigint)"
-SHARED = (
-    "s.grantee_id = (SELECT nullif(current_setting('mem0.actor', true), '')::bigint) "
+RECEIVED = (
+    "FROM memories_share s WHERE s.grantee_id = (SELECT nullif(current_setting('mem0.actor', true), '')::bigint) "
     "AND s.revoked_at IS NULL AND (s.expires_at IS NULL OR s.expires_at > now())"
 )
 
@@ -636,6 +636,7 @@ class Migration(migrations.Migration):
                     "valid_from",
                     "valid_to",
                     "created_at",
+                    "term_count",
                 ),
                 name="memory_scan",
             ),
@@ -909,15 +910,15 @@ class Migration(migrations.Migration):
         protect(
             "memories_memory",
             also_readable=f"""(state <> 'deleted' AND (
-                (owner_id, id) IN (SELECT s.owner_id, s.memory_id FROM memories_share s WHERE {SHARED} AND s.memory_id IS NOT NULL)
+                (owner_id, id) IN (SELECT s.owner_id, s.memory_id {RECEIVED} AND s.memory_id IS NOT NULL)
                 OR (owner_id, namespace_id) IN (
-                    SELECT s.owner_id, s.namespace_id FROM memories_share s WHERE {SHARED} AND s.namespace_id IS NOT NULL)
+                    SELECT s.owner_id, s.namespace_id {RECEIVED} AND s.namespace_id IS NOT NULL)
             ))""",
         ),
         protect(
             "memories_namespace",
             also_readable=f"""(owner_id, id) IN (
-                SELECT s.owner_id, s.namespace_id FROM memories_share s WHERE {SHARED} AND s.namespace_id IS NOT NULL)""",
+                SELECT s.owner_id, s.namespace_id {RECEIVED} AND s.namespace_id IS NOT NULL)""",
         ),
         protect(
             "memories_memoryterm",

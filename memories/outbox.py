@@ -1,0 +1,146 @@
+"""What must follow from a write: an event in the same transaction, handed to every consumer afterwards, in order.
+
+A consumer is a function of (owner_id, events) that registers under a name at start, whichever floor it lives on. It
+runs inside the transaction that marks its deliveries done, so what it writes to PostgreSQL happens exactly once; what
+it does elsewhere may happen again and must bear it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import structlog
+from celery import current_app
+from django.db import transaction
+from django.db.models import Exists, F, OuterRef
+from django.db.models.functions import Now
+from kombu.exceptions import OperationalError as BrokerError
+
+from accounts.actors import Actor, acting_as
+from memories.models import OutboxDelivery, OutboxEvent
+
+log = structlog.get_logger(__name__)
+
+BATCH = 500
+MAX_ATTEMPTS = 5
+KEEP_DONE = timedelta(hours=1)
+
+Consumer = Callable[[int, Sequence[OutboxEvent]], None]
+_consumers: dict[str, Consumer] = {}
+
+
+@dataclass(frozen=True)
+class NewEvent:
+    """An event before it has a row: its kind, and a payload of ids and numbers, never of text."""
+
+    kind: str
+    payload: dict[str, Any]
+
+
+def register(name: str, consumer: Consumer) -> None:
+    """Have `consumer` called with every event from now on."""
+    _consumers[name] = consumer
+
+
+def write(owner_id: int, events: Sequence[NewEvent]) -> None:
+    """Add events to the owner's outbox, in the caller's transaction, and nudge the worker once it has committed."""
+    if not events:
+        return
+    rows = [OutboxEvent(owner_id=owner_id, kind=event.kind, payload=event.payload) for event in events]
+    OutboxEvent.objects.bulk_create(rows)
+    OutboxDelivery.objects.bulk_create(
+        OutboxDelivery(owner_id=owner_id, event=row, consumer=name) for row in rows for name in _consumers
+    )
+    transaction.on_commit(lambda: _nudge(owner_id), robust=True)
+
+
+def owners_with_work() -> list[int]:
+    """The owners whose outbox has something waiting."""
+    with acting_as(Actor.system("outbox: who has work")):
+        waiting = OutboxDelivery.objects.filter(state=OutboxDelivery.DeliveryState.WAITING)
+        return list(waiting.values_list("owner_id", flat=True).distinct())
+
+
+def drain(owner_id: int) -> int:
+    """Hand everything that waits in this owner's outbox to its consumers; returns how many deliveries were made."""
+    delivered = 0
+    for name, consumer in _consumers.items():
+        while claimed := _deliver(owner_id, name, consumer):
+            delivered += claimed
+    _prune(owner_id)
+    return delivered
+
+
+def _deliver(owner_id: int, name: str, consumer: Consumer) -> int:
+    """One batch in one transaction. When it fails as a whole, one event at a time, so that a bad one harms no other."""
+    try:
+        return _hand_over(owner_id, name, consumer, BATCH)
+    except Exception:  # noqa: BLE001  a consumer may fail in any way; the delivery's row says so, and the log
+        log.exception("outbox_batch_failed", owner_id=owner_id, consumer=name)
+    try:
+        return _hand_over(owner_id, name, consumer, 1)
+    except Exception as error:  # noqa: BLE001
+        _note_failure(owner_id, name, error)
+        return 0
+
+
+def _hand_over(owner_id: int, name: str, consumer: Consumer, size: int) -> int:
+    with acting_as(Actor.system(f"outbox: {name}")):
+        # Without SKIP LOCKED: a second worker waits for the first one's batch, so events stay in order.
+        claimed = list(
+            OutboxDelivery.objects.filter(owner_id=owner_id, consumer=name, state=OutboxDelivery.DeliveryState.WAITING)
+            .order_by("event_id")
+            .select_for_update()[:size]
+        )
+        if not claimed:
+            return 0
+        ids = [delivery.event_id for delivery in claimed]
+        events = OutboxEvent.objects.filter(owner_id=owner_id, id__in=ids).order_by("id")
+        consumer(owner_id, list(events))
+        OutboxDelivery.objects.filter(owner_id=owner_id, id__in=[delivery.id for delivery in claimed]).update(
+            state=OutboxDelivery.DeliveryState.DONE, updated_at=Now()
+        )
+        return len(claimed)
+
+
+def _note_failure(owner_id: int, name: str, error: Exception) -> None:
+    with acting_as(Actor.system(f"outbox: {name} failed")):
+        waiting = OutboxDelivery.objects.filter(
+            owner_id=owner_id, consumer=name, state=OutboxDelivery.DeliveryState.WAITING
+        )
+        first = waiting.order_by("event_id").first()
+        if first is None:
+            return
+        dead = first.attempts + 1 >= MAX_ATTEMPTS
+        waiting.filter(id=first.id).update(
+            attempts=F("attempts") + 1,
+            # The type only: a message may quote what somebody wrote.
+            reason=type(error).__name__,
+            state=OutboxDelivery.DeliveryState.DEAD if dead else OutboxDelivery.DeliveryState.WAITING,
+            updated_at=Now(),
+        )
+    log.warning("outbox_delivery_failed", owner_id=owner_id, consumer=name, error=type(error).__name__, dead=dead)
+
+
+def _prune(owner_id: int) -> None:
+    with acting_as(Actor.system("outbox: prune")):
+        unfinished = OutboxDelivery.objects.filter(owner_id=OuterRef("owner_id"), event_id=OuterRef("id")).exclude(
+            state=OutboxDelivery.DeliveryState.DONE
+        )
+        # Deliveries go with their event by the foreign key.
+        OutboxEvent.objects.filter(~Exists(unfinished), owner_id=owner_id, created_at__lt=Now() - KEEP_DONE).delete()
+
+
+def _nudge(owner_id: int) -> None:
+    """Tell the worker. If the broker is away the event waits for the next nudge: it is safe in its row."""
+    try:
+        current_app.send_task("memories.tasks.drain_outbox", [owner_id])
+    except (BrokerError, OSError) as error:
+        log.warning("outbox_nudge_failed", owner_id=owner_id, error=type(error).__name__)
+
+
+def event_for(memory_id: UUID, event: str, **numbers: int) -> NewEvent:
+    """What consumers learn of a change to a memory; they read the row itself when they want more."""
+    return NewEvent(kind="memory", payload={"memory_id": str(memory_id), "event": event} | numbers)

@@ -1,0 +1,251 @@
+"""How an addition is made: checked and embedded before the transaction, inserted or confirmed within it."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+from django.db.models import Max
+from django.utils import timezone
+from uuid_utils.compat import uuid7
+
+from accounts.actors import Actor, acting_as
+from mem0stack.lib.errors import Conflict, Forbidden, InvalidArgument, Mem0Error
+from memories import outbox, texts
+from memories.embeddings import embed_documents
+from memories.lexical import document_terms, length
+from memories.models import PERSONAL, App, Event, Kind, Memory, Namespace, Share, Standing, State
+from memories.services import rows
+from memories.services.changing import check_kind, check_validity, save_change
+from memories.services.outcomes import NewMemory, Outcome, Refused, Written
+
+_MAX_SEQ = 2**31 - 1
+
+
+@dataclass
+class Draft:
+    """A checked addition with everything that can be computed before the transaction."""
+
+    memory: Memory
+    namespace: str
+    app: str | None
+    categories: list[str]
+    terms: Mapping[str, int]
+
+
+def prepare(actor: Actor, items: Sequence[NewMemory]) -> list[Draft | Refused]:
+    """Check every addition and compute its vector and terms. Touches no database."""
+    prepared: list[Draft | Refused] = []
+    for new in items:
+        try:
+            prepared.append(_draft(actor, new))
+        except Mem0Error as error:
+            prepared.append(Refused(error))
+    drafts = [draft for draft in prepared if isinstance(draft, Draft)]
+    vectors = embed_documents([rows.embedded_text(draft.memory) for draft in drafts])
+    for draft, vector in zip(drafts, vectors, strict=True):
+        draft.memory.embedding = vector
+    return prepared
+
+
+def apply(actor: Actor, drafts: Sequence[Draft | Refused]) -> list[Outcome]:
+    """Insert what is new, confirm what is known. One outcome for each draft, in their order."""
+    outcomes: dict[int, Outcome] = {}
+    spaces: dict[int, tuple[Actor, list[tuple[int, Draft]]]] = {}
+    for place, draft in enumerate(drafts):
+        if isinstance(draft, Refused):
+            outcomes[place] = draft
+            continue
+        try:
+            owner, draft.namespace = _space(actor, draft.namespace)
+        except Mem0Error as error:
+            outcomes[place] = Refused(error)
+        else:
+            spaces.setdefault(owner.owner_id, (owner, []))[1].append((place, draft))
+    for owner, placed in spaces.values():
+        with acting_as(owner):
+            added = _add_to_space(owner, [draft for _, draft in placed], writer=actor)
+        outcomes |= {place: outcome for (place, _), outcome in zip(placed, added, strict=True)}
+    return [outcomes[place] for place in range(len(drafts))]
+
+
+def new_run_id() -> str:
+    """A name for a run that the caller did not name, so that its messages still know their neighbours."""
+    return uuid7().hex
+
+
+def _draft(actor: Actor, new: NewMemory) -> Draft:
+    texts.check_content(new.content)
+    texts.check_metadata(new.metadata)
+    tags = texts.clean_tags(new.tags)
+    for label in ("app", "user_id", "agent_id", "run_id", "speaker"):
+        texts.check_label(label, getattr(new, label))
+    if not new.allow_secret:
+        texts.refuse_secrets(content=new.content, metadata=new.metadata, tags=tags)
+    if new.seq is not None and not 0 <= new.seq <= _MAX_SEQ:
+        raise InvalidArgument(f"seq is a whole number from 0 to {_MAX_SEQ}.", errors={"seq": ["out of range"]})
+    if new.seq is not None and new.run_id is None:
+        raise InvalidArgument("seq is a place within a run; send run_id too.", errors={"run_id": ["needed with seq"]})
+    check_kind(new.kind)
+    check_validity(new.valid_from, new.valid_to)
+    now = timezone.now()
+    memory_id = uuid7()
+    memory = Memory(
+        id=memory_id,
+        short_id=memory_id.hex[-8:],
+        written_by_id=actor.owner_id,
+        content=new.content,
+        content_hash=texts.content_hash(new.content),
+        kind=new.kind,
+        user_id=new.user_id,
+        agent_id=new.agent_id,
+        run_id=new_run_id() if new.kind == Kind.MESSAGE and new.run_id is None else new.run_id,
+        seq=new.seq,
+        speaker=new.speaker,
+        event_at=new.event_at or now,
+        valid_from=new.valid_from,
+        valid_to=new.valid_to,
+        expires_at=new.expires_at,
+        pinned_at=now if new.pinned else None,
+        metadata=dict(new.metadata),
+        tags=tags,
+        asks=texts.asks(new.content),
+        created_at=now,
+        updated_at=now,
+    )
+    terms = document_terms(rows.embedded_text(memory))
+    memory.term_count = length(terms)
+    memory.importance, memory.confidence, memory.quality = _weights(new, terms=len(terms))
+    namespace = PERSONAL if new.namespace is None else texts.clean_namespace(new.namespace)
+    return Draft(memory, namespace, new.app or actor.app, texts.clean_categories(new.categories), terms)
+
+
+def _weights(new: NewMemory, *, terms: int) -> tuple[float, float, float]:
+    """Importance, confidence, quality at the time of writing, each 0..1. The rules are in docs/memories.md."""
+    by_kind = {Kind.MESSAGE: 0.3, Kind.PREFERENCE: 0.7, Kind.DECISION: 0.7, Kind.PROCEDURE: 0.6, Kind.ERROR: 0.6}
+    importance = by_kind.get(Kind(new.kind), 0.5) + (0.2 if new.pinned else 0.0)
+    confidence = 0.6 if new.kind == Kind.MESSAGE else 0.8
+    quality = 0.3 if terms < 3 else 0.5
+    return importance, confidence, quality
+
+
+def _space(actor: Actor, namespace: str) -> tuple[Actor, str]:
+    """Whose space a namespace's name means: the actor's own, or for `alice/name` Alice's, if she lets the actor add.
+
+    In Alice's space the actor acts as Alice, but only for this; `written_by` says who it was.
+    """
+    owner_name, slash, name = namespace.partition("/")
+    if slash:
+        grants = Share.objects.received_by(actor).filter(owner__username=owner_name, namespace__name=name)
+        grant = grants.select_related("owner").first()
+        if grant is not None:
+            if not grant.can_add:
+                raise Forbidden(f"{owner_name} shares {name!r} with you for reading only. Ask for can_add.")
+            return replace(actor, user=grant.owner), name
+    actor.require_namespace(namespace)
+    return actor, namespace
+
+
+def _add_to_space(owner: Actor, drafts: Sequence[Draft], *, writer: Actor) -> list[Outcome]:
+    namespaces = rows.get_or_create_names(Namespace, owner.owner_id, {draft.namespace for draft in drafts})
+    apps = rows.get_or_create_names(App, owner.owner_id, {draft.app for draft in drafts if draft.app})
+    paused = {name for name, app in apps.items() if not app.is_active}
+    allowed = [draft for draft in drafts if draft.app not in paused]
+    for draft in allowed:
+        draft.memory.owner_id = owner.owner_id
+        draft.memory.namespace_id = namespaces[draft.namespace].id
+        draft.memory.app_id = apps[draft.app].id if draft.app else None
+    _assign_seq(owner.owner_id, [draft.memory for draft in allowed])
+    inserted = _insert(owner.owner_id, allowed)
+    new = [draft for draft in allowed if draft.memory.id in inserted]
+    rows.link_categories(owner.owner_id, {draft.memory.id: draft.categories for draft in new})
+    rows.record_all(writer, [(draft.memory, Event.ADD, None, {"content": draft.memory.content}) for draft in new])
+    outbox.write(
+        owner.owner_id,
+        [outbox.event_for(d.memory.id, Event.ADD, memories=1, terms=d.memory.term_count) for d in new],
+    )
+    return [_outcome(owner, draft, writer=writer, paused=paused, inserted=inserted) for draft in drafts]
+
+
+def _outcome(owner: Actor, draft: Draft, *, writer: Actor, paused: set[str], inserted: set[UUID]) -> Outcome:
+    if draft.app in paused:
+        return Refused(Forbidden(f"The app {draft.app!r} is paused. Make it active to let it write."))
+    if draft.memory.id in inserted:
+        return Written(draft.memory.id, Event.ADD)
+    return _confirm(owner, draft, writer=writer)
+
+
+def _insert(owner_id: int, drafts: Sequence[Draft]) -> set[UUID]:
+    """Insert memories with their postings, leaving out what is known already; the ids that are in now."""
+    Memory.objects.bulk_create([draft.memory for draft in drafts], ignore_conflicts=True)
+    ids = [draft.memory.id for draft in drafts]
+    inserted = set(Memory.objects.filter(owner_id=owner_id, id__in=ids).values_list("id", flat=True))
+    rows.write_terms(
+        {d.memory.id: rows.postings_of(d.terms, d.memory.tags) for d in drafts if d.memory.id in inserted}, owner_id
+    )
+    return inserted
+
+
+def _assign_seq(owner_id: int, memories: Sequence[Memory]) -> None:
+    """Give every memory of a run that has no place the next one, under a lock per run."""
+    runs: dict[tuple[UUID, str], list[Memory]] = {}
+    for memory in memories:
+        if memory.run_id is not None:
+            runs.setdefault((memory.namespace_id, memory.run_id), []).append(memory)
+    unplaced = {_run_lock(owner_id, *run): run for run, some in runs.items() if any(m.seq is None for m in some)}
+    # Every writer takes its locks in the order of their numbers, or two batches over two runs would block each other.
+    for lock in sorted(unplaced):
+        namespace_id, run_id = unplaced[lock]
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [lock])
+        in_run = Memory.objects.filter(owner_id=owner_id, namespace_id=namespace_id, run_id=run_id)
+        last = in_run.aggregate(last=Max("seq"))["last"]
+        for memory in runs[namespace_id, run_id]:
+            if memory.seq is None:
+                memory.seq = 0 if last is None else last + 1
+            last = memory.seq if last is None else max(last, memory.seq)
+
+
+def _run_lock(owner_id: int, namespace_id: UUID, run_id: str) -> int:
+    digest = hashlib.sha256(f"run {owner_id} {namespace_id} {run_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
+
+
+def _confirm(owner: Actor, draft: Draft, *, writer: Actor) -> Outcome:
+    """The memory that stood in the draft's way: merge its tags, trust it more, and name it."""
+    found = _standing_in_the_way(owner, draft.memory)
+    if found is None:
+        return Refused(Conflict("Another writer deleted the same memory at this moment. Send it again."))
+    if bytes(found.content_hash) != draft.memory.content_hash:
+        return Refused(
+            Conflict(
+                f"Place {found.seq} of the run {found.run_id!r} holds another message ({found.short_id})."
+                " Leave seq out to have the next place, or update that memory."
+            )
+        )
+    if found.standing != Standing.CURRENT:
+        # What was found wrong or out of date stays so when somebody says it again.
+        return Written(found.id, Event.CONFIRM)
+    changes: dict[str, Any] = {"confidence": round(found.confidence + (1 - found.confidence) * 0.2, 4)}
+    tags = list(dict.fromkeys([*found.tags, *draft.memory.tags]))[: texts.MAX_TAGS]
+    if tags != found.tags:
+        changes["tags"] = tags
+    if found.state == State.ARCHIVED or (found.expires_at is not None and found.expires_at <= timezone.now()):
+        # Acknowledged means searchable: what somebody saves again comes back into use.
+        changes |= {"state": State.ACTIVE, "archived_at": None, "expires_at": draft.memory.expires_at}
+    save_change(writer, found, Event.CONFIRM, changes)
+    rows.link_categories(owner.owner_id, {found.id: draft.categories})
+    return Written(found.id, Event.CONFIRM)
+
+
+def _standing_in_the_way(owner: Actor, memory: Memory) -> Memory | None:
+    same = Memory.objects.filter(owner_id=owner.owner_id, namespace_id=memory.namespace_id).alive()
+    if memory.kind == Kind.MESSAGE:
+        same = same.filter(kind=Kind.MESSAGE, run_id=memory.run_id, seq=memory.seq)
+    else:
+        same = same.exclude(kind=Kind.MESSAGE).filter(
+            user_id=memory.user_id, agent_id=memory.agent_id, content_hash=memory.content_hash
+        )
+    return same.select_for_update(of=("self",)).defer("embedding").first()

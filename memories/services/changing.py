@@ -1,0 +1,211 @@
+"""How a change of one memory is made, under its row's lock."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db import IntegrityError
+from django.db.models import F
+from django.utils import timezone
+
+from accounts.actors import Actor, acting_as
+from mem0stack.lib.errors import Conflict, InvalidArgument, Mem0Error
+from memories import outbox, texts
+from memories.embeddings import embed_documents
+from memories.lexical import document_terms, length
+from memories.models import Event, Kind, Memory, MemoryCategory, MemoryTerm, Namespace, Standing, State
+from memories.services import rows
+from memories.services.outcomes import Operation, Outcome, Refused, Written, collision
+
+CHANGEABLE = frozenset(
+    {"content", "kind", "metadata", "tags", "categories", "namespace", "speaker", "event_at", "valid_from", "valid_to"}
+    | {"expires_at", "pinned", "state", "standing", "superseded_by"}
+)
+
+
+def apply(actor: Actor, operation: Operation) -> Outcome:
+    """One update or deletion within a batch: a refusal undoes this one alone."""
+    assert operation.memory_id is not None  # noqa: S101  Operation's own rule
+    try:
+        with acting_as(actor):
+            memory = rows.lock_own(actor, operation.memory_id)
+            if operation.expected_version not in (None, memory.version):
+                raise Conflict(
+                    f"This memory is at version {memory.version}, not {operation.expected_version}."
+                    " Read it, and decide again.",
+                    errors={"version": memory.version, "content": memory.content},
+                )
+            if operation.op == "delete":
+                delete(actor, memory)
+                return Written(memory.id, Event.DELETE)
+            return _update(actor, memory, operation)
+    except IntegrityError:
+        return Refused(collision())
+    except Mem0Error as error:
+        return Refused(error)
+
+
+def delete(actor: Actor, memory: Memory) -> None:
+    """Take a locked memory out of everything, for now."""
+    save_change(actor, memory, Event.DELETE, {"state": State.DELETED, "deleted_at": timezone.now()})
+
+
+def delete_many(actor: Actor, memories: Sequence[Memory]) -> None:
+    """Take locked memories of one owner out of everything, in a few statements for all of them."""
+    now = timezone.now()
+    owner_id = actor.owner_id
+    ids = [memory.id for memory in memories]
+    Memory.objects.filter(owner_id=owner_id, id__in=ids).update(
+        state=State.DELETED, deleted_at=now, updated_at=now, version=F("version") + 1
+    )
+    for memory in memories:
+        memory.version += 1
+    rows.record_all(actor, [(m, Event.DELETE, {"state": m.state}, {"state": State.DELETED}) for m in memories])
+    outbox.write(owner_id, [outbox.event_for(m.id, Event.DELETE, memories=-1, terms=-m.term_count) for m in memories])
+
+
+def restore(actor: Actor, memory: Memory) -> None:
+    """Bring a locked, deleted memory back."""
+    save_change(actor, memory, Event.RESTORE, {"state": State.ACTIVE, "deleted_at": None})
+
+
+def save_change(
+    actor: Actor, memory: Memory, event: str, changes: Mapping[str, Any], *, categories: list[str] | None = None
+) -> None:
+    """Write changed columns of a locked row, with all that hangs on them: vector, postings, history, outbox.
+
+    `changes` holds column values under the model's attribute names. The version rises unless all that changed is how
+    far the memory is trusted.
+    """
+    before = {name: getattr(memory, name) for name in changes}
+    was_alive, had_terms = memory.state != State.DELETED, memory.term_count
+    for name, value in changes.items():
+        setattr(memory, name, value)
+    written = dict(changes)
+    if {"content", "speaker"} & set(changes):
+        written |= _derived(memory)
+    if set(changes) != {"confidence"}:
+        written["version"] = memory.version + 1
+    written["updated_at"] = timezone.now()
+    for name, value in written.items():
+        setattr(memory, name, value)
+    mine = {"owner_id": memory.owner_id, "id": memory.id}
+    Memory.objects.filter(**mine).update(**written)
+    if {"content", "speaker", "tags"} & set(changes):
+        terms = document_terms(rows.embedded_text(memory))
+        MemoryTerm.objects.filter(owner_id=memory.owner_id, memory_id=memory.id).delete()
+        rows.write_terms({memory.id: rows.postings_of(terms, memory.tags)}, memory.owner_id)
+    after = dict(changes)
+    if categories is not None:
+        before["categories"] = sorted(memory.category_links.values_list("category__name", flat=True))
+        after["categories"] = categories
+        MemoryCategory.objects.filter(owner_id=memory.owner_id, memory_id=memory.id).delete()
+        rows.link_categories(memory.owner_id, {memory.id: categories})
+    rows.record(actor, memory, event, before=before, after=after)
+    alive = memory.state != State.DELETED
+    numbers = {
+        "memories": alive - was_alive,
+        "terms": alive * memory.term_count - was_alive * had_terms,
+    }
+    outbox.write(memory.owner_id, [outbox.event_for(memory.id, event, **numbers)])
+
+
+def check_kind(kind: str) -> None:
+    if kind not in Kind.values:
+        raise InvalidArgument(f"kind is one of {', '.join(Kind.values)}.", errors={"kind": ["unknown"]})
+
+
+def check_validity(valid_from: datetime | None, valid_to: datetime | None) -> None:
+    if valid_from is not None and valid_to is not None and valid_to < valid_from:
+        raise InvalidArgument("valid_to lies before valid_from.", errors={"valid_to": ["before valid_from"]})
+
+
+def _derived(memory: Memory) -> dict[str, Any]:
+    """The columns that follow from a memory's text."""
+    text = rows.embedded_text(memory)
+    return {
+        "content_hash": texts.content_hash(memory.content),
+        "asks": texts.asks(memory.content),
+        "term_count": length(document_terms(text)),
+        "embedding": embed_documents([text])[0],
+    }
+
+
+def _update(actor: Actor, memory: Memory, operation: Operation) -> Written:
+    given = _checked(actor, operation)
+    categories = given.pop("categories", None)
+    changes = {name: value for name, value in given.items() if getattr(memory, name) != value}
+    check_validity(changes.get("valid_from", memory.valid_from), changes.get("valid_to", memory.valid_to))
+    if changes.get("standing", Standing.SUPERSEDED) != Standing.SUPERSEDED:
+        changes["superseded_by_id"] = None
+    if "state" in changes:
+        changes["archived_at"] = timezone.now() if changes["state"] == State.ARCHIVED else None
+    if categories is not None and categories == sorted(memory.category_links.values_list("category__name", flat=True)):
+        categories = None
+    event = _event_of(changes)
+    if changes or categories is not None:
+        save_change(actor, memory, event, changes, categories=categories)
+    return Written(memory.id, event)
+
+
+def _event_of(changes: Mapping[str, Any]) -> str:
+    if changes.get("standing") == Standing.REJECTED:
+        return Event.REJECT
+    if changes.get("standing") == Standing.SUPERSEDED:
+        return Event.SUPERSEDE
+    return Event.STATE if set(changes) == {"state", "archived_at"} else Event.UPDATE
+
+
+def _checked(actor: Actor, operation: Operation) -> dict[str, Any]:
+    """The asked changes as column values. Raises what a caller can mend."""
+    changes = dict(operation.changes)
+    unknown = sorted(set(changes) - CHANGEABLE)
+    if unknown:
+        raise InvalidArgument(
+            f"{', '.join(unknown)} cannot be changed. What can: {', '.join(sorted(CHANGEABLE))}.",
+            errors={name: ["cannot be changed"] for name in unknown},
+        )
+    _check_texts(changes, allow_secret=operation.allow_secret)
+    if "kind" in changes:
+        check_kind(changes["kind"])
+    if changes.get("event_at", True) is None:
+        raise InvalidArgument("event_at can be moved, but not taken away.", errors={"event_at": ["may not be null"]})
+    if "state" in changes and changes["state"] not in (State.ACTIVE, State.PAUSED, State.ARCHIVED):
+        raise InvalidArgument(
+            "state is active, paused or archived; to delete a memory, delete it.", errors={"state": ["unknown"]}
+        )
+    if "standing" in changes and changes["standing"] not in Standing.values:
+        raise InvalidArgument(f"standing is one of {', '.join(Standing.values)}.", errors={"standing": ["unknown"]})
+    if "pinned" in changes:
+        changes["pinned_at"] = timezone.now() if changes.pop("pinned") else None
+    if "namespace" in changes:
+        name = texts.clean_namespace(changes.pop("namespace"))
+        actor.require_namespace(name)
+        changes["namespace_id"] = rows.get_or_create_names(Namespace, actor.owner_id, {name})[name].id
+    if "superseded_by" in changes:
+        successor = changes.pop("superseded_by")
+        if successor is not None:
+            if successor == operation.memory_id:
+                raise InvalidArgument("A memory cannot supersede itself.", errors={"superseded_by": ["itself"]})
+            rows.lock_own(actor, successor)
+            changes["standing"] = Standing.SUPERSEDED
+        changes["superseded_by_id"] = successor
+    return changes
+
+
+def _check_texts(changes: dict[str, Any], *, allow_secret: bool) -> None:
+    """Check the texts among the changes, and put tags and categories into their stored form."""
+    if "content" in changes:
+        texts.check_content(changes["content"])
+    if "metadata" in changes:
+        texts.check_metadata(changes["metadata"])
+    if "tags" in changes:
+        changes["tags"] = texts.clean_tags(changes["tags"])
+    if "categories" in changes:
+        changes["categories"] = texts.clean_categories(changes["categories"])
+    if "speaker" in changes:
+        texts.check_label("speaker", changes["speaker"])
+    if not allow_secret:
+        texts.refuse_secrets(
+            content=changes.get("content", ""), metadata=changes.get("metadata"), tags=changes.get("tags", ())
+        )

@@ -1,0 +1,123 @@
+"""The rows behind a memory: names, postings, categories, history, and the lock every change begins with."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+from uuid import UUID
+
+import orjson
+from django.db import connection
+
+from accounts.actors import Actor
+from mem0stack.lib.errors import Forbidden, NotFound
+from memories import texts
+from memories.lexical import tag_term
+from memories.models import App, Category, Memory, MemoryCategory, MemoryHistory, Namespace
+
+NamedModel = TypeVar("NamedModel", Namespace, App, Category)
+
+
+def lock_own(actor: Actor, memory_id: UUID, *, deleted: bool = False) -> Memory:
+    """The actor's own memory, locked. NotFound for what they may not see, Forbidden for what is only shared."""
+    rows = Memory.objects.owned_by(actor).filter(id=memory_id)
+    found = (rows if deleted else rows.alive()).select_for_update(of=("self",)).defer("embedding").first()
+    if found is not None:
+        return found
+    shared = Memory.objects.visible_to(actor).alive().filter(id=memory_id).values_list("owner__username", flat=True)
+    if owner := shared.first():
+        raise Forbidden(f"This memory is {owner}'s and shared with you for reading. Only {owner} can change it.")
+    raise NotFound("There is no such memory, or none that you may see.")
+
+
+def existing_namespace(actor: Actor, name: str) -> Namespace:
+    cleaned = texts.clean_namespace(name)
+    actor.require_namespace(cleaned)
+    found = Namespace.objects.filter(owner_id=actor.owner_id, name=cleaned).first()
+    if found is None:
+        raise NotFound(f"There is no namespace {cleaned!r} of yours. Writing a memory to it creates it.")
+    return found
+
+
+def get_or_create_names(model: type[NamedModel], owner_id: int, names: set[str]) -> dict[str, NamedModel]:
+    """The owner's rows with these names, made where they are not there yet."""
+    if not names:
+        return {}
+    rows = model._default_manager.filter(owner_id=owner_id, name__in=sorted(names))
+    found = {row.name: row for row in rows}
+    missing = sorted(names - set(found))
+    if missing:
+        model._default_manager.bulk_create(
+            [model(owner_id=owner_id, name=name) for name in missing], ignore_conflicts=True
+        )
+        found = {row.name: row for row in rows.all()}
+    return found
+
+
+def link_categories(owner_id: int, names: Mapping[UUID, Sequence[str]]) -> None:
+    categories = get_or_create_names(Category, owner_id, {name for some in names.values() for name in some})
+    MemoryCategory.objects.bulk_create(
+        [
+            MemoryCategory(owner_id=owner_id, memory_id=memory_id, category=categories[name])
+            for memory_id, some in names.items()
+            for name in some
+        ],
+        ignore_conflicts=True,
+    )
+
+
+def write_terms(postings: Mapping[UUID, Mapping[str, int]], owner_id: int) -> None:
+    """Write the postings of these memories: one statement for all, in the order of their index."""
+    rows = sorted((term, memory_id, tf) for memory_id, terms in postings.items() for term, tf in terms.items())
+    if not rows:
+        return
+    terms, memories, frequencies = zip(*rows, strict=True)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO memories_memoryterm (owner_id, term, memory_id, tf)"
+            " SELECT %s, * FROM unnest(%s::text[], %s::uuid[], %s::smallint[])",
+            [owner_id, list(terms), list(memories), list(frequencies)],
+        )
+
+
+def embedded_text(memory: Memory) -> str:
+    """What of a memory is put into its vector and its terms: who said it is worth 3 points of recall."""
+    return f"{memory.speaker}: {memory.content}" if memory.speaker else memory.content
+
+
+def postings_of(text_terms: Mapping[str, int], tags: Sequence[str]) -> dict[str, int]:
+    """A memory's postings: the terms of its text, and one for each tag."""
+    return dict(text_terms) | {tag_term(tag): 1 for tag in tags}
+
+
+def record(
+    actor: Actor,
+    memory: Memory,
+    event: str,
+    *,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
+) -> None:
+    record_all(actor, [(memory, event, before, after)])
+
+
+def record_all(
+    actor: Actor, changes: Sequence[tuple[Memory, str, Mapping[str, Any] | None, Mapping[str, Any] | None]]
+) -> None:
+    MemoryHistory.objects.bulk_create(
+        MemoryHistory(
+            owner_id=memory.owner_id,
+            memory_id=memory.id,
+            event=event,
+            by=actor.user,
+            door=actor.door,
+            app=actor.app,
+            version=memory.version,
+            before=_plain(before),
+            after=_plain(after),
+        )
+        for memory, event, before, after in changes
+    )
+
+
+def _plain(values: Mapping[str, Any] | None) -> Any:
+    """What JSON can hold of these values: times and ids become text."""
+    return None if values is None else orjson.loads(orjson.dumps(values, default=str))

@@ -1,0 +1,194 @@
+"""The doors of writing: one or many additions, changes and deletions, each call one transaction."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+import structlog
+from django.db import IntegrityError
+from django.utils import timezone
+
+from accounts.actors import Actor, acting_as
+from accounts.models import Scope
+from mem0stack.lib.errors import Conflict, InvalidArgument
+from memories import texts
+from memories.models import Event, Memory, Namespace
+from memories.querysets import MemoryQuerySet
+from memories.services import adding, changing, rows
+from memories.services.adding import new_run_id
+from memories.services.once import once
+from memories.services.outcomes import (
+    NewMemory,
+    Operation,
+    Outcome,
+    Refused,
+    Written,
+    collision,
+    raise_first,
+    raise_refusals,
+    raise_refused,
+)
+
+__all__ = ["add", "add_many", "batch", "delete", "delete_all", "new_run_id", "restore", "update"]
+
+log = structlog.get_logger(__name__)
+
+RESTORABLE_FOR = timedelta(days=30)
+MAX_BATCH = 1_000
+_CHUNK = 500
+
+
+def add(actor: Actor, new: NewMemory, *, idempotency_key: str | None = None) -> Written:
+    """Remember one thing; it is durable and searchable when this returns.
+
+    The same content in the same namespace and labels is not stored twice: the existing memory is confirmed, its tags
+    merged. Raises InvalidArgument, SecretDetected, Forbidden, Conflict (a message's place is taken, or the idempotency
+    key was used for something else).
+    """
+    return add_many(actor, [new], idempotency_key=idempotency_key)[0]
+
+
+def add_many(actor: Actor, items: Sequence[NewMemory], *, idempotency_key: str | None = None) -> list[Written]:
+    """Remember up to 1,000 things in one transaction, all or nothing; one result for each, in their order."""
+    additions = [Operation("add", new=item) for item in items]
+    return [raise_refused(one) for one in batch(actor, additions, atomic=True, idempotency_key=idempotency_key)]
+
+
+def update(
+    actor: Actor,
+    memory_id: UUID,
+    changes: Mapping[str, Any],
+    *,
+    expected_version: int | None = None,
+    allow_secret: bool = False,
+    idempotency_key: str | None = None,
+) -> Written:
+    """Change the given fields of a memory of the actor's own, and only those.
+
+    Raises NotFound, Forbidden (a shared one), Conflict (another version than expected, or another memory says exactly
+    this), InvalidArgument, SecretDetected.
+    """
+    operation = Operation(
+        "update", memory_id=memory_id, changes=changes, expected_version=expected_version, allow_secret=allow_secret
+    )
+    return raise_refused(batch(actor, [operation], atomic=True, idempotency_key=idempotency_key)[0])
+
+
+def delete(
+    actor: Actor, memory_id: UUID, *, expected_version: int | None = None, idempotency_key: str | None = None
+) -> Written:
+    """Take a memory out of everything; `restore` brings it back for 30 days. Raises NotFound, Forbidden, Conflict."""
+    operation = Operation("delete", memory_id=memory_id, expected_version=expected_version)
+    return raise_refused(batch(actor, [operation], atomic=True, idempotency_key=idempotency_key)[0])
+
+
+def batch(
+    actor: Actor, operations: Sequence[Operation], *, atomic: bool = False, idempotency_key: str | None = None
+) -> list[Outcome]:
+    """Apply up to 1,000 operations in one transaction; one outcome for each, in their order.
+
+    Without `atomic` the valid ones commit together and the others are reported; NothingValid is raised when none is
+    valid. With `atomic` the first refusal is raised and nothing is written.
+    """
+    actor.require(Scope.WRITE)
+    if not 1 <= len(operations) <= MAX_BATCH:
+        raise InvalidArgument(f"A batch has 1 to {MAX_BATCH} operations; this one has {len(operations)}.")
+    prepared = adding.prepare(actor, [operation.new for operation in operations if operation.new is not None])
+    if atomic:
+        raise_first(prepared, of=len(operations))
+
+    def write() -> list[Outcome]:
+        outcomes = _apply(actor, operations, prepared)
+        if atomic:
+            raise_first(outcomes, of=len(operations))
+        if all(isinstance(outcome, Refused) for outcome in outcomes):
+            raise_refusals(outcomes)
+        return outcomes
+
+    def request() -> Mapping[str, Any]:
+        return {"batch": [asdict(operation) for operation in operations], "atomic": atomic}
+
+    with acting_as(actor):
+        return once(actor, idempotency_key, request, write)
+
+
+def restore(actor: Actor, memory_id: UUID, *, idempotency_key: str | None = None) -> Written:
+    """Bring a deleted memory back. Raises NotFound, and Conflict when it is not deleted or its place is taken."""
+    actor.require(Scope.WRITE)
+
+    def write() -> list[Outcome]:
+        memory = rows.lock_own(actor, memory_id, deleted=True)
+        if memory.deleted_at is None:
+            raise Conflict("This memory is not deleted, so there is nothing to restore.")
+        if memory.deleted_at < timezone.now() - RESTORABLE_FOR:
+            raise Conflict(
+                f"This memory was deleted over {RESTORABLE_FOR.days} days ago and is about to be purged."
+            )
+        changing.restore(actor, memory)
+        return [Written(memory.id, Event.RESTORE)]
+
+    try:
+        with acting_as(actor):
+            return raise_refused(once(actor, idempotency_key, lambda: {"restore": memory_id}, write)[0])
+    except IntegrityError as error:
+        raise collision() from error
+
+
+def delete_all(
+    actor: Actor,
+    *,
+    namespace: str | None = None,
+    user_id: str | None = None,
+    agent_id: str | None = None,
+    run_id: str | None = None,
+    everything: bool = False,
+    dry_run: bool = False,
+) -> int:
+    """Delete every memory of the actor's own in this scope, and say how many that was. `dry_run` only counts.
+
+    Works through them in transactions of 500, so that a large space locks nothing for long, and goes on until none is
+    left. Raises InvalidArgument without a scope: nobody wipes a space by forgetting a parameter.
+    """
+    actor.require(Scope.WRITE)
+    labels = {"user_id": user_id, "agent_id": agent_id, "run_id": run_id}
+    scope = {name: value for name, value in labels.items() if value is not None}
+    if not scope and namespace is None and not everything:
+        raise InvalidArgument(
+            "Name what to delete: namespace, user_id, agent_id or run_id; or all=true for everything of yours."
+        )
+
+    def in_scope() -> MemoryQuerySet:
+        found = Memory.objects.owned_by(actor).alive().filter(**scope)
+        if namespace is not None:
+            names = Namespace.objects.filter(owner_id=actor.owner_id, name=texts.clean_namespace(namespace))
+            found = found.filter(namespace_id__in=names.values("id"))
+        return found
+
+    if dry_run:
+        with acting_as(actor):
+            return in_scope().count()
+    deleted = 0
+    while True:
+        with acting_as(actor):
+            page = list(in_scope().order_by("id").select_for_update(of=("self",)).defer("embedding")[:_CHUNK])
+            if not page:
+                break
+            changing.delete_many(actor, page)
+        deleted += len(page)
+    log.info("memories_deleted", owner_id=actor.owner_id, count=deleted)
+    return deleted
+
+
+def _apply(actor: Actor, operations: Sequence[Operation], prepared: Sequence[adding.Draft | Refused]) -> list[Outcome]:
+    """Do them in order, neighbouring additions at once. Runs in the caller's transaction."""
+    outcomes: list[Outcome] = []
+    drafts = iter(prepared)
+    for is_addition, run in groupby(operations, key=lambda operation: operation.op == "add"):
+        if is_addition:
+            outcomes += adding.apply(actor, [next(drafts) for _ in run])
+        else:
+            outcomes += [changing.apply(actor, operation) for operation in run]
+    return outcomes

@@ -1,0 +1,24 @@
+"""Work for the Celery worker: thin, safe to run twice."""
+
+from celery import shared_task
+from celery.signals import worker_ready
+
+from memories import outbox
+
+
+@shared_task
+def drain_outbox(owner_id: int) -> int:
+    """Deliver what waits in one owner's outbox."""
+    return outbox.drain(owner_id)
+
+
+@shared_task
+def drain_everything() -> None:
+    """Deliver what waits in any owner's outbox: what a lost nudge left behind."""
+    for owner_id in outbox.owners_with_work():
+        drain_outbox.delay(owner_id)
+
+
+@worker_ready.connect
+def _catch_up(**_: object) -> None:
+    drain_everything.delay()

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 import psutil
+import structlog
 from django.conf import settings
 
 from mem0stack.embedded import directory, postgres, prepare, servers, service, upgrade
@@ -19,6 +21,8 @@ from mem0stack.embedded.processes import MARK, Keeper, ProcessId, Program, trim_
 from mem0stack.embedded.progress import Event, Report, step
 from mem0stack.embedded.service import Child, Service
 from mem0stack.lib.home import Home
+
+log = structlog.get_logger(__name__)
 
 START_TIMEOUT_S = 90
 _STOP_ORDER = ("web", "worker", "valkey", "postgres")
@@ -59,6 +63,7 @@ class Supervisor:
         self._options = options
         self._report = report
         self._keepers: dict[str, Keeper] = {}
+        self._saving = threading.Lock()
         self._state = "starting"
         own = ProcessId.of(os.getpid())
         assert own is not None  # noqa: S101  this process lives
@@ -144,13 +149,22 @@ class Supervisor:
         self._home.state_file.unlink(missing_ok=True)
 
     def _keep(self, program: Program) -> Keeper:
-        keeper = Keeper(program, self._save)
+        keeper = Keeper(program, self._note_change)
         self._keepers[program.name] = keeper
         keeper.start()
         return keeper
 
     def _save(self) -> None:
-        service.save(self._home, self.current())
+        # Several keepers change at once.
+        with self._saving:
+            service.save(self._home, self.current())
+
+    def _note_change(self) -> None:
+        try:
+            self._save()
+        except OSError as error:
+            # A full disk is no reason to stop looking after the children.
+            log.warning("state_not_saved", reason=error.strerror)
 
     def _environ(self, **more: str) -> dict[str, str]:
         environ = {name: value for name, value in os.environ.items() if name != "MEM0_DB_ROLE"}

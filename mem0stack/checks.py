@@ -12,11 +12,13 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
+from environ import Env
 
 TAG = "mem0stack"
 _POSTGRES_SCHEMES = {"postgres", "postgresql", "psql", "pgsql"}
 _REDIS_SCHEMES = {"redis", "rediss", "unix"}
 _LOG_FORMATS = {"json", "console"}
+_SWITCHES = ("DEBUG", "SECURE_COOKIES", "BEHIND_PROXY")
 _SMALLEST_REQUEST_BYTES = 64 * 1024
 
 
@@ -25,6 +27,7 @@ def register_all() -> None:
     register(check_redis, TAG)
     register(check_logs, TAG)
     register(check_limits, TAG)
+    register(check_switches, TAG)
     register(check_secret_key, Tags.security, deploy=True)
     connection_created.connect(refuse_mighty_role, dispatch_uid="mem0stack.refuse_mighty_role")
 
@@ -119,6 +122,16 @@ def check_limits(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) 
             )
         )
     return found
+
+
+def check_switches(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """django-environ takes every word it does not know for false."""
+    known = {*Env.BOOLEAN_TRUE_STRINGS, "false", "off", "no", "n", "0", ""}
+    return [
+        Error(f"{name} is {os.environ[name]!r}.", hint="It is true or false.", id="mem0stack.E011")
+        for name in _SWITCHES
+        if os.environ.get(name, "").lower() not in known
+    ]
 
 
 def check_secret_key(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:

@@ -3,6 +3,7 @@
 With nothing set it is the embedded service: PostgreSQL and Valkey on the sockets of `MEM0_HOME`.
 """
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -250,7 +251,8 @@ LOGGING = {
         }
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "events"}},
-    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    # A level that does not exist is named by a system check, which could not speak if logging failed first.
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL if LOG_LEVEL in logging.getLevelNamesMapping() else "INFO"},
     "loggers": {"django": {"handlers": [], "propagate": True}, "celery": {"handlers": [], "propagate": True}},
 }
 DJANGO_STRUCTLOG_CELERY_ENABLED = False

@@ -1,6 +1,8 @@
 """Fixtures for every test: the database as both roles see it, and a whole running service."""
 
-from collections.abc import Iterator
+import os
+import random
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -61,3 +63,39 @@ def service() -> Iterator[RunningService]:
     """A whole service of this run: `url`, `api_key`, `home`, `pids`, `manage(...)`, `client()`."""
     with running_service() as running:
         yield running
+
+
+_FIGURES = pytest.StashKey[list[str]]()
+_SEED = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_FIGURES] = []
+    config.stash[_SEED] = int(os.environ.get("MEM0_TEST_SEED") or random.randrange(2**32))  # noqa: S311  no secret
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"MEM0_TEST_SEED={config.stash[_SEED]}"
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if config.stash[_FIGURES]:
+        terminalreporter.section(f"figures (MEM0_TEST_SEED={config.stash[_SEED]})")
+        for line in config.stash[_FIGURES]:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def seed(pytestconfig: pytest.Config) -> int:
+    """For whatever draws at random; printed, and repeated by MEM0_TEST_SEED."""
+    return pytestconfig.stash[_SEED]
+
+
+@pytest.fixture
+def figure(pytestconfig: pytest.Config) -> Callable[[str, float], None]:
+    """`figure(what, seconds)` is shown at the end of the run."""
+
+    def note(what: str, seconds: float) -> None:
+        pytestconfig.stash[_FIGURES].append(f"{seconds:8.2f} s  {what}")
+
+    return note

@@ -1,4 +1,4 @@
-"""A pytest plugin (`-p tests.servers`): PostgreSQL and Valkey of this run alone, there before Django reads its settings.
+"""A pytest plugin (`-p tests.servers`): PostgreSQL and Valkey of this run alone, there before Django reads settings.
 
 A server named by DATABASE_URL or REDIS_URL is used instead, as in the service itself.
 """

@@ -65,6 +65,8 @@ def _detectors_worth_running(text: str) -> Iterator[_Detector]:
     for vendor, detect in _NEAR_NAME:
         if vendor in lowered:
             yield detect
+    if "cred" in lowered or "login" in lowered or "basic auth" in lowered or "zugangsdaten" in lowered:
+        yield _login_pairs
     if any(map(lowered.__contains__, _NAME_ANCHORS)):
         yield _assignments
     yield _payment_cards
@@ -216,14 +218,15 @@ def _private_keys(text: str) -> Iterator[Secret]:
 
 _URL_PASSWORD = re.compile(r"://([^\s:/?#@\"'<>`]{0,100}):([^\s/\"'`]{1,200})@(?!sha\d{3}:)[\w\[{$<-]")
 # Shipped defaults that every tutorial repeats, where user and password are not the same word.
-_DEFAULT_LOGINS = frozenset({"root:example", "root:toor", "neo4j:password", "sa:yourStrong(!)Password"})
+_CONSTANT = re.compile("[A-Z]+(?:_[A-Z]+)*")
+_DEFAULT_LOGINS = frozenset({"root:example", "root:toor", "scott:tiger", "neo4j:password", "sa:yourStrong(!)Password"})
 
 
 def _url_passwords(text: str) -> Iterator[Secret]:
     """The password of `scheme://user:password@host` (RFC 3986, 3.2.1), unless a placeholder or equal to the user."""
     for match in _URL_PASSWORD.finditer(text):
         user, value = match.groups()
-        if value == user or f"{user}:{value}" in _DEFAULT_LOGINS or len(value) < 4:
+        if value == user or _CONSTANT.fullmatch(value) or f"{user}:{value}" in _DEFAULT_LOGINS or len(value) < 4:
             continue
         if not _is_reference(value) and not _is_filler(value) and not _STOCK_VALUE.fullmatch(value.lower()):
             yield Secret("url_password", *match.span(2))
@@ -233,6 +236,12 @@ _AUTHORIZATION = re.compile(
     r"(?:authorization[\\\"'`]{0,2}\s{0,3}[:=]\s{0,3}[\\\"'`]{0,2}(token|apikey|bearer|basic)?|(bearer))"
     r"\s{1,2}([\w.~+/=-]{8,}+)",
     re.IGNORECASE | re.ASCII,
+)
+# "credentials: alice / …", "basic auth is admin:…".
+_LOGIN_PAIR = re.compile(
+    r"(?:credentials?|creds|login|basic auth|zugangsdaten)\b[^\n:/]{0,32}?[: ][ ]?"
+    r"[\w.@+-]{1,48}(?:[ ]?/[ ]?|:)([^\s\"'`]{7,64})",
+    re.IGNORECASE,
 )
 _USER_OPTION = re.compile(r"(?<=\s)(?:-u|--user)[ =][\"']?[\w.@+-]{1,64}:([^\s\"']{6,128})")
 
@@ -265,6 +274,14 @@ def _is_basic_credential(value: str) -> bool:
     # "open sesame" is the example of RFC 7617.
     stock = password == user or password == "open sesame" or bool(_STOCK_VALUE.fullmatch(password.lower()))  # noqa: S105 - a documented example
     return bool(colon) and len(password) >= 4 and not stock and not _is_reference(password)
+
+
+def _login_pairs(text: str) -> Iterator[Secret]:
+    """The password of a user/password pair in a sentence; both signs also part paths, so the value must be strong."""
+    for match in _LOGIN_PAIR.finditer(text):
+        value = match[1].rstrip(".,;:)]}>*")
+        if _is_unmistakable(value) and _is_password(value, hint="is"):
+            yield Secret("password", match.start(1), match.start(1) + len(value))
 
 
 # --- shapeless keys, known by what stands near ----------------------------------------------------------------------
@@ -307,11 +324,13 @@ _NEAR_NAME = [
 
 # --- values that only their name gives away -------------------------------------------------------------------------
 
+# Every branch begins with a letter, not with a condition: the engine can then skip to a first letter.
 _LOGIN_WORDS = (
-    r"pass(?:word|wort|wd|phrase|code)?|pwd|kennwort|contraseña|senha|mot de passe|hasło|пароль|密码|密碼|パスワード"
+    r"pass(?:word|wort|wd|phrase|code)?|pwd|pw(?<![a-z]pw)|kennwort|contraseña|senha|mot de passe|hasło|пароль|"
+    r"密码|密碼|パスワード"
 )
 _NAME_ANCHORS = (
-    "pass", "secret", "token", "key", "pwd", "kennwort", "contraseña", "senha", "hasło", "пароль", "密码", "密碼",
+    "pass", "secret", "token", "key", "pw", "kennwort", "contraseña", "senha", "hasło", "пароль", "密码", "密碼",
     "パスワード",
 )  # fmt: skip
 # Runs on lower-cased text. The value is only looked at (`(?=`), so a value that holds another name is searched too.
@@ -319,11 +338,13 @@ _ASSIGNMENT = re.compile(
     rf"(?P<name>{_LOGIN_WORDS}|secret|token|key)"
     r"(?:[ _-]?(?:prod|production|dev|staging|live|main|old|new|value|string|\d{1,2}))?"
     r"[\\\"'`*\])]{0,4}"
-    r"(?:(?:[ ](?:for|of|on|to|at|in|für|para|pour|de|от|для)[ ][^\n=:]{1,48}?)?"
-    r"(?P<sep>\s{0,3}(?::\s?(?:str|string)\s?=|=>|:=|={1,2}|:|：)[\s*]{0,4}"  # noqa: RUF001 - Chinese texts use it
-    r"|[ ](?:(?:is|was)(?: now| still| set to| changed to)?|to|ist|lautet|est|es|é|это):?[ ])"
+    r"(?:(?:[ ](?:for|of|on|to|at|in|für|vom|von|der|para|del|pour|du|de|от|для)[ ][^\n=:]{1,48}?"
+    r"|[ ]\([^)\n]{1,24}\))?"
+    r"(?P<sep>\s{0,3}(?::\s?(?:str|string)\s?=|=>|->|→|:=|={1,2}|:|：)[\s*]{0,4}"  # noqa: RUF001 - Chinese texts use it
+    r"|[ ](?:(?:is|was)(?: now| still| set to| changed to)?|(?:(?:changed|set|reset|rotated)[ ])?to|"
+    r"ist|lautet|est|es|é|это):?[ ])"
     r"|(?P<option>[ ]))"
-    r"[\\\"'`]{0,2}(?=(?P<value>[^\s\"'`]{6,128}))"
+    r"[\\\"'`]{0,2}(?=(?P<value>[^\s\"'`，。；、]{6,128}))"
 )
 _KEY_OWNERS = (
     "api", "access", "secret", "private", "auth", "signing", "signature", "encryption", "master", "account", "service",
@@ -331,7 +352,7 @@ _KEY_OWNERS = (
 )  # fmt: skip
 _TOKEN_NOT_SECRET = (
     "page", "next", "prev", "continuation", "cursor", "csrf", "xsrf", "sync", "pad", "eos", "bos", "stop", "special",
-    "idempotency", "cancellation", "mask", "change", "resume", "dedup",
+    "idempotency", "cancellation", "mask", "change", "resume", "dedup", "device", "publickey",
 )  # fmt: skip
 _QUERY_NEXT = re.compile(r"&[\w.-]{1,40}=|;\s?[\w ]{2,30}=")
 
@@ -351,8 +372,8 @@ def _assignments(text: str) -> Iterator[Secret]:
         value = value.rstrip(".,;:)]}>*\\。，")  # noqa: RUF001 - full-width punctuation ends sentences too
         name, hint = match["name"], (match["sep"] or "").strip().rstrip(":") or ":"
         before = text[max(0, match.start() - 16) : match.start()].lower()
-        # A name and a value with only a space between are a command's option, or prose.
-        if match["option"] and not _OPTION_BEFORE.search(before):
+        # Only a space between name and value: a command's option, or prose unless the value is unmistakable.
+        if match["option"] and not _OPTION_BEFORE.search(before) and not _is_unmistakable(value):
             continue
         owner = before.rstrip(" _-.")
         if name == "key":
@@ -373,6 +394,13 @@ def _assignments(text: str) -> Iterator[Secret]:
 # `password=password=…` holds thousands of names in each other's values; a real query string holds a few.
 _CHAINED_NAMES = 32
 _OPTION_BEFORE = re.compile("--[a-z-]*$")
+
+
+def _is_unmistakable(value: str) -> bool:
+    classes = _classes(_SOFT_SIGNS.sub("", value))
+    if not value[0].isalnum() or len(value) < 10 or "=" in value:
+        return False
+    return (classes == 4 or (classes == 3 and len(value) >= 20)) and not _is_wordy(value)
 
 
 def _lower_in_place(text: str) -> str:
@@ -450,7 +478,7 @@ def _is_password(value: str, *, hint: str) -> bool:
         return False
     if "://" in value or _CODE.match(value) or _DATE.match(value) or _EMAIL.fullmatch(value) or _UUID.fullmatch(value):
         return False
-    if _TECHNICAL.search(value):
+    if _TECHNICAL.search(value) or len(_CODE_SIGNS.findall(value)) >= 3:
         return False
     # Hyphen, dot, slash and underscore join words everywhere; they are no sign of strength.
     classes = _classes(_SOFT_SIGNS.sub("", value))
@@ -465,10 +493,11 @@ def _is_password(value: str, *, hint: str) -> bool:
 _HAS_DIGIT = re.compile("[0-9]")
 _HAS_LETTER = re.compile("[A-Za-z]")
 _SOFT_SIGNS = re.compile("[-_./]")
+_CODE_SIGNS = re.compile(r"[][(){},;=:]")
 _STRONG_SIGNS = re.compile(r"[!@#$%^&*?+~|]")
 _CLASSES = (re.compile("[a-z]"), re.compile("[A-Z]"), _HAS_DIGIT, re.compile("[^A-Za-z0-9]"))
 _WORD = re.compile(
-    r"[a-z]{1,20}+\d{0,3}|[A-Z]{1,20}+\d{0,3}|[a-z]{0,20}+(?:[A-Z]{1,4}+[a-z]{2,20}+){1,5}+[A-Z]{0,3}\d{0,4}|\d{1,8}"
+    r"[a-z]{1,20}+\d{0,3}|[A-Z]{1,20}+\d{0,3}|[a-z]{0,20}+(?:[A-Z]{1,4}+[a-z]{2,20}+|[A-Z]\d{1,2}){1,6}+[A-Z]{0,3}\d{0,4}|\d{1,8}"
 )
 _NOT_ALNUM = re.compile("[^A-Za-z0-9]+")
 
@@ -534,8 +563,8 @@ _TEST_CARDS = frozenset(
     }
 )
 _ID_WORD_BEFORE = re.compile(
-    r"(?:\b(?:id|ids|order|invoice|ticket|tracking|trace|request|job|run|build|account|message|msg|snowflake|offset|"
-    r"timestamp|ts|seq|serial|imei|isbn|ean|number of|row|rows|pid|event|batch|user|session|shipment|parcel|sku|case)"
+    r"(?:(?:(?-i:(?<=[a-z])Id)|(?<![A-Za-z])(?:id|ids|order|invoice|ticket|tracking|trace|request|job|run|build|account|message|msg|snowflake|offset|"
+    r"timestamp|ts|seq|serial|imei|isbn|ean|number of|row|rows|pid|event|batch|user|session|shipment|parcel|sku|case))"
     r"(?: (?:no|nr|number|id))?)[.:#\s\"'=]{0,4}$",
     re.IGNORECASE,
 )

@@ -1,8 +1,8 @@
 """Credentials are found before they are stored, and harmless texts pass.
 
 `data/secrets.jsonl` holds one text a line. Every value is invented. `[[` and `]]` surround what must be reported, in
-the order of `kinds`; `{split}` stands inside it so that the file itself shows no scanner a contiguous key. Both are
-removed here. A line without kinds is harmless and taken literally.
+the order of `kinds`; `{split}` stands inside values so that the file itself shows no scanner a contiguous key. Both are
+removed here. A line without kinds is harmless.
 """
 
 import itertools
@@ -92,10 +92,10 @@ def test_the_specific_kind_wins_over_the_general_one() -> None:
     [
         "a", ":", "1", "4 ", "4539 ", "=", "\\", '"', "İ", "://", "://a:b", "://a:a@", "password=", "password for ",
         "password is ", "--password ", "key=", "secret=", "token: ", "api key for a ", "-----BEGIN ",
-        "-----BEGIN PRIVATE KEY-----", "-----BEGIN RSA PRIVATE KEY-----\nabc ", "sk-", "eyJ", "-eyJ",
-        "eyJaaaaaaaaaaaa.", "AKIA", "Bearer ", "Bearer aaaaaaaa", "authorization: ", "curl -u a:", "heroku api key ",
-        "twilio auth token ", "AccountKey=", "sig=", ":AA", "Q~", "password=testtesttesttesttesttest!",
-        "password=Aa1aAa1a", "AaB ",
+        "-----BEGIN" " PRIVATE KEY-----", "-----BEGIN" " RSA PRIVATE KEY-----\nabc ", "sk-", "eyJ", "-eyJ",
+        "eyJaaaaaaaaaaaa.", "AKIA", "Bearer ", "Bearer aaaaaaaa", "authorization: ", "curl -u a:", "login ",
+        "heroku api key ", "twilio auth token ", "AccountKey=", "sig=", ":AA", "Q~",
+        "password=testtesttesttesttesttest!", "password=Aa1aAa1a", "AaB ", "login a:",
         "password=" + "a." * 60 + "! ", "password=" + "Ab" * 60 + "! ", "password=s3cr3T!x ", "İpassword=",
     ],
 )  # fmt: skip
@@ -109,7 +109,7 @@ def test_repetition_takes_linear_time(unit: str) -> None:
 
 
 _PIECES = st.sampled_from(
-    ["password", "=", ": ", "://", "@", "sk-", "ghp_", "eyJ", "-----BEGIN PRIVATE KEY-----", "AKIA", "Bearer ", "İ",
+    ["password", "=", ": ", "://", "@", "sk-", "ghp_", "eyJ", "-----BEGIN" " PRIVATE KEY-----", "AKIA", "Bearer ", "İ",
      " is ", "token", "4539578763621486", "Xk9!mmP2qq", "Q~", '"', "\n", "AccountKey=",
      "hooks.slack.com/services/T", "curl -u a:"]
 )  # fmt: skip

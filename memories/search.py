@@ -1,0 +1,225 @@
+"""The one way memories are found, for every door.
+
+Candidates come from two arms, exact vector search and BM25 over the postings, within the rows that the caller may see
+and that pass the filters; their scores are summed. One statement finds them, a second one reads the rows of the best.
+"""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import structlog
+from django.db import connection
+from django.db.models import F, Q, Value
+from pgvector import HalfVector
+from pgvector.django import HalfVectorField, MaxInnerProduct
+
+from accounts.actors import Actor, acting_as
+from accounts.models import Scope
+from mem0stack.lib.errors import InvalidArgument
+from memories import statistics, texts
+from memories.embeddings import Vector, embed_query
+from memories.filters import EVERYTHING, Filter, fields_named, to_q
+from memories.lexical import query_terms
+from memories.models import PERSONAL, Memory
+from memories.querysets import MemoryQuerySet
+
+log = structlog.get_logger(__name__)
+
+MAX_QUERY = 2_000
+MAX_TOP_K = 100
+MAX_EXPAND = 5
+_POOL = 60
+# BM25's constants, as measured on conversations: short texts want little saturation and little length correction.
+_K1, _B = 0.6, 0.3
+_VECTOR_WEIGHT, _LEXICAL_WEIGHT = 0.4, 0.6
+# Below this nothing found so far was ever the answer.
+_ANSWERABLE = 0.2
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A memory, how well it fits (0..1), and what that is made of."""
+
+    memory: Memory
+    score: float
+    signals: Mapping[str, float]
+    neighbours: Sequence[Memory] = ()
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The whole answer, best first. `degraded` names parts that were away; `truncated` says that hits were cut off."""
+
+    hits: Sequence[Hit]
+    answerable: bool
+    degraded: Sequence[str]
+    truncated: bool
+    took_ms: float
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    owner_id: int
+    memory_id: UUID
+    cosine: float
+    bm25: float
+    score: float = 0.0
+    signals: Mapping[str, float] = field(default_factory=dict)
+
+
+def search(
+    actor: Actor,
+    query: str,
+    *,
+    filters: Filter = EVERYTHING,
+    top_k: int = 10,
+    threshold: float = 0.0,
+    namespace: str | None = None,
+    as_of: datetime | None = None,
+    expand: int = 0,
+    token_budget: int | None = None,
+) -> SearchResult:
+    """What this actor remembers about `query`.
+
+    A `namespace` covers itself and `personal`; none, or `*`, covers everything visible. Superseded and rejected
+    memories stay out unless a filter names `standing`; `as_of` asks what was true then. `expand` adds that many
+    neighbours on each side in a hit's run. `token_budget` (of about 4 characters each) is a ceiling for the texts.
+    Raises InvalidArgument, Forbidden.
+    """
+    started = time.perf_counter()
+    actor.require(Scope.READ)
+    _check(query, top_k=top_k, threshold=threshold, expand=expand, token_budget=token_budget)
+    # Before the transaction, and so are the terms: it holds database work only.
+    vector, terms = embed_query(query), query_terms(query)
+    with acting_as(actor):
+        arms = [_within(arm, actor, filters, namespace, as_of) for arm in Memory.objects.arms(actor)]
+        ranked = _rank(_candidates(actor, arms, vector, terms))
+        best = [candidate for candidate in ranked if candidate.score >= threshold][:top_k]
+        hits = _read(best, expand=expand)
+    kept = _fit(hits, token_budget)
+    took_ms = (time.perf_counter() - started) * 1000
+    log.debug("searched", owner_id=actor.owner_id, hits=len(kept), took_ms=round(took_ms, 2))
+    return SearchResult(
+        hits=kept,
+        answerable=bool(kept) and kept[0].score >= _ANSWERABLE,
+        degraded=(),
+        truncated=len(kept) < len(hits),
+        took_ms=round(took_ms, 2),
+    )
+
+
+def _check(query: str, *, top_k: int, threshold: float, expand: int, token_budget: int | None) -> None:
+    if not query.strip():
+        raise InvalidArgument("query is empty; ask in a few words.", errors={"query": ["empty"]})
+    if len(query) > MAX_QUERY:
+        raise InvalidArgument(f"query has {len(query)} characters; at most {MAX_QUERY} are read.", errors={"query": ["long"]})
+    if "\x00" in query:
+        raise InvalidArgument("query holds a NUL character.", errors={"query": ["NUL"]})
+    if not 1 <= top_k <= MAX_TOP_K:
+        raise InvalidArgument(f"top_k is 1 to {MAX_TOP_K}.", errors={"top_k": [f"1 to {MAX_TOP_K}"]})
+    if not 0 <= threshold <= 1:
+        raise InvalidArgument("threshold is a number from 0 to 1.", errors={"threshold": ["0 to 1"]})
+    if not 0 <= expand <= MAX_EXPAND:
+        raise InvalidArgument(f"expand is 0 to {MAX_EXPAND}.", errors={"expand": [f"0 to {MAX_EXPAND}"]})
+    if token_budget is not None and token_budget < 1:
+        raise InvalidArgument("token_budget is 1 or more.", errors={"token_budget": ["1 or more"]})
+
+
+def _within(
+    arm: MemoryQuerySet, actor: Actor, filters: Filter, namespace: str | None, as_of: datetime | None
+) -> MemoryQuerySet:
+    """The rows of an arm that can be an answer: every condition is inside the arm, never applied afterwards."""
+    named = fields_named(filters)
+    rows = arm.searchable(as_of=as_of, any_state="state" in named, any_standing="standing" in named)
+    if namespace is not None and namespace != "*":
+        name = texts.clean_namespace(namespace)
+        actor.require_namespace(name)
+        rows = rows.in_namespaces(actor, [name, PERSONAL])
+    return rows if filters == EVERYTHING else rows.filter(to_q(filters, None if actor.is_system else actor.owner_id))
+
+
+def _candidates(
+    actor: Actor, arms: Sequence[MemoryQuerySet], vector: Vector, terms: Sequence[str]
+) -> list[_Candidate]:
+    """The best of both arms, with both scores for each, in one statement."""
+    distance = MaxInnerProduct("embedding", Value(HalfVector(vector), output_field=HalfVectorField()))
+    parts = [
+        arm.order_by().annotate(distance=distance).values_list("id", "owner_id", "distance", "term_count").query
+        for arm in arms
+    ]
+    compiled = [part.sql_with_params() for part in parts]
+    within = " UNION ALL ".join(f"({sql})" for sql, _ in compiled)
+    within_params = [param for _, params in compiled for param in params]
+    owners = _owners_of(actor, arms)
+    corpus = statistics.corpus_of(owners)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            # S608: `within` is what the ORM made, with its parameters beside it.
+            f"""
+            WITH posting AS MATERIALIZED (
+                SELECT owner_id, memory_id, term, tf FROM memories_memoryterm
+                WHERE owner_id = ANY(%s) AND term = ANY(%s)
+            ), rarity AS (
+                SELECT term, ln(1 + (greatest(%s, count(*)) - count(*) + 0.5) / (count(*) + 0.5)) AS idf
+                FROM posting GROUP BY term
+            ), candidate (id, owner_id, distance, length) AS MATERIALIZED ({within}
+            ), lexical AS (
+                SELECT c.owner_id, c.id,
+                    sum(r.idf * p.tf * %s / (p.tf + %s * (%s + %s * c.length / %s::float8))) AS bm25
+                FROM posting p JOIN rarity r USING (term)
+                JOIN candidate c ON c.owner_id = p.owner_id AND c.id = p.memory_id
+                GROUP BY c.owner_id, c.id
+            ), pool AS (
+                (SELECT owner_id, id FROM candidate ORDER BY distance, id LIMIT {_POOL})
+                UNION (SELECT owner_id, id FROM lexical ORDER BY bm25 DESC, id LIMIT {_POOL})
+            )
+            SELECT c.owner_id, c.id, -c.distance, coalesce(l.bm25, 0),
+                (SELECT coalesce(sum(idf), 0) FROM rarity)
+            FROM pool JOIN candidate c USING (owner_id, id) LEFT JOIN lexical l USING (owner_id, id)
+            """,  # noqa: S608
+            [
+                owners,
+                list(terms),
+                corpus.memories,
+                *within_params,
+                _K1 + 1,
+                _K1,
+                1 - _B,
+                _B,
+                corpus.mean_length,
+            ],
+        )
+        found = cursor.fetchall()
+    return [
+        _Candidate(owner_id, memory_id, cosine=float(cosine), bm25=float(bm25) / (float(mass) * (_K1 + 1) or 1.0))
+        for owner_id, memory_id, cosine, bm25, mass in found
+    ]
+
+
+def _owners_of(actor: Actor, arms: Sequence[MemoryQuerySet]) -> list[int]:
+    """Whose postings to read: the actor's, and those of everyone who shares with them."""
+    if len(arms) == 1:
+        return [actor.owner_id]
+    from memories.models import Share
+
+    shared = Share.objects.received_by(actor).values_list("owner_id", flat=True).distinct()
+    return [actor.owner_id, *shared]
+
+
+def _rank(candidates: Sequence[_Candidate]) -> list[_Candidate]:
+    """Best first. A cosine is between two unit vectors, the lexical score a share of the most the query could get, so
+    both lie in 0..1 and mean the same from one query to the next."""
+    scored = []
+    for candidate in candidates:
+        signals = {
+            "vector": _VECTOR_WEIGHT * min(1.0, max(0.0, candidate.cosine)),
+            "lexical": _LEXICAL_WEIGHT * min(1.0, candidate.bm25),
+        }
+        scored.append(replace(candidate, score=sum(signals.values()), signals=signals))
+    return sorted(scored, key=lambda candidate: (-candidate.score, candidate.memory_id))

@@ -6,6 +6,8 @@ import os
 from django.core.wsgi import get_wsgi_application
 from django.db import OperationalError, connection
 
+from mem0stack.embedded import ready
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mem0stack.settings")
 
 application = get_wsgi_application()
@@ -15,3 +17,5 @@ application = get_wsgi_application()
 with contextlib.suppress(OperationalError):
     connection.ensure_connection()
     connection.close()
+
+ready.tell("web")

@@ -16,7 +16,7 @@ import psutil
 import structlog
 from django.conf import settings
 
-from mem0stack.embedded import directory, postgres, prepare, servers, service, upgrade
+from mem0stack.embedded import directory, postgres, prepare, ready, servers, service, upgrade
 from mem0stack.embedded.processes import MARK, Keeper, ProcessId, Program, trim_log
 from mem0stack.embedded.progress import Event, Report, step
 from mem0stack.embedded.service import Child, Service
@@ -25,6 +25,7 @@ from mem0stack.lib.home import Home
 log = structlog.get_logger(__name__)
 
 START_TIMEOUT_S = 90
+_WEB_WORKERS = 2
 _STOP_ORDER = ("web", "worker", "valkey", "postgres")
 
 
@@ -75,10 +76,10 @@ class Supervisor:
         with _signals_stop():
             try:
                 try:
-                    ready = self._start()
+                    event = self._start()
                     self._state = "ready"
                     self._save()
-                    self._report(ready)
+                    self._report(event)
                     while True:
                         time.sleep(60)
                         for keeper in self._keepers.values():
@@ -106,6 +107,8 @@ class Supervisor:
             report(Event("notice", f"Ended {ended} process(es) that an earlier supervisor left behind"))
         directory.check_port(self._options.host, self._options.port)
         directory.make_secret_key(home)
+        for stale in home.ready.iterdir():
+            stale.unlink()
         self._save()
         static = prepare.StaticFiles(home, self._fingerprint, self._environ())
         servers.start(
@@ -173,6 +176,7 @@ class Supervisor:
             "MEM0_HOME": str(self._home.root),
             "DJANGO_SETTINGS_MODULE": "mem0stack.settings",
             "PYTHONUNBUFFERED": "1",
+            "MEM0_READY_DIR": str(self._home.ready),
             "ALLOWED_HOSTS": ",".join(dict.fromkeys(host for host in hosts if host)),
             MARK: str(self._home.root),
             **more,
@@ -183,17 +187,17 @@ class Supervisor:
         words = [
             *(sys.executable, "-m", "granian", "mem0stack.wsgi:application"),
             *("--interface", "wsgi", "--host", host, "--port", str(port), "--no-ws"),
-            *("--workers", "2", "--blocking-threads", "8"),
+            *("--workers", str(_WEB_WORKERS), "--blocking-threads", "8"),
             # Without these a killed worker takes the whole server down.
             *("--respawn-failed-workers", "--respawn-interval", "0.2"),
-            *("--workers-kill-timeout", "10"),
+            *("--workers-kill-timeout", "5"),
         ]
         return Program(
             name="web",
             words=words,
             log=self._home.logs / "web.log",
             environ=self._environ(DATABASE_POOL_MIN_SIZE=os.environ.get("DATABASE_POOL_MIN_SIZE", "4")),
-            is_ready=lambda pid: _web_answers(host, port),
+            is_ready=lambda pid: ready.count(self._home.ready, "web", pid) >= _WEB_WORKERS and _web_answers(host, port),
             options={"cwd": settings.BASE_DIR},
         )
 
@@ -203,13 +207,12 @@ class Supervisor:
             *("--pool", "threads", "--concurrency", "4"),
             *("--without-gossip", "--without-mingle", "--without-heartbeat"),
         ]
-        ready_file = self._home.worker_ready_file
         return Program(
             name="worker",
             words=words,
             log=self._home.logs / "worker.log",
-            environ=self._environ(MEM0_WORKER_READY_FILE=str(ready_file)),
-            is_ready=lambda pid: ready_file.exists() and ready_file.read_text() == str(pid),
+            environ=self._environ(),
+            is_ready=lambda pid: ready.count(self._home.ready, "worker", pid) > 0,
             options={"cwd": settings.BASE_DIR},
         )
 

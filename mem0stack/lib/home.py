@@ -68,9 +68,9 @@ class Home:
         return self.root / "run"
 
     @property
-    def worker_ready_file(self) -> Path:
-        """Holds the pid of the worker that took up its work last."""
-        return self.run / "worker.ready"
+    def ready(self) -> Path:
+        """Web and worker processes leave their pids here once they have loaded."""
+        return self.run / "ready"
 
     @property
     def valkey_binary(self) -> Path:

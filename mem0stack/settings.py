@@ -3,6 +3,7 @@
 With nothing set it is the embedded service: PostgreSQL and Valkey on the sockets of `MEM0_HOME`.
 """
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -123,17 +124,18 @@ DATABASE_STATEMENT_TIMEOUT_MS = env.int("DATABASE_STATEMENT_TIMEOUT_MS", default
 DATABASE_APP_ROLE = "mem0_app" if EMBEDDED_POSTGRES else env.db_url("DATABASE_URL")["USER"]
 
 
-def _database() -> dict[str, Any]:
+def database(role: str) -> dict[str, Any]:
+    """The connection of one of the two roles."""
+    as_owner = role == "owner"
     if EMBEDDED_POSTGRES:
         config: dict[str, Any] = {
             "ENGINE": "django.db.backends.postgresql",
             "HOST": str(HOME.postgres_socket_dir),
             "NAME": "mem0",
-            "USER": "mem0_owner" if DB_ROLE == "owner" else "mem0_app",
+            "USER": "mem0_owner" if as_owner else "mem0_app",
         }
     else:
-        config = env.db_url("DATABASE_OWNER_URL" if DB_ROLE == "owner" else "DATABASE_URL")
-    as_owner = DB_ROLE == "owner"
+        config = env.db_url("DATABASE_OWNER_URL" if as_owner else "DATABASE_URL")
     timeouts = "-c lock_timeout=3s" if as_owner else f"-c statement_timeout={DATABASE_STATEMENT_TIMEOUT_MS}"
     options = config.setdefault("OPTIONS", {})
     options["connect_timeout"] = 3
@@ -148,7 +150,7 @@ def _database() -> dict[str, Any]:
     return config | {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": not as_owner}
 
 
-DATABASES = {"default": _database()}
+DATABASES = {"default": database(DB_ROLE)}
 
 REDIS_URL = env.str("REDIS_URL", default="") or f"unix://{quote(str(HOME.valkey_socket))}"
 _REDIS_TIMEOUT_S = 0.25
@@ -249,7 +251,8 @@ LOGGING = {
         }
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "events"}},
-    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    # A level that does not exist is named by a system check, which could not speak if logging failed first.
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL if LOG_LEVEL in logging.getLevelNamesMapping() else "INFO"},
     "loggers": {"django": {"handlers": [], "propagate": True}, "celery": {"handlers": [], "propagate": True}},
 }
 DJANGO_STRUCTLOG_CELERY_ENABLED = False

@@ -64,5 +64,19 @@ class Home:
         return self.root / "run" / "pg"
 
     @property
+    def run(self) -> Path:
+        return self.root / "run"
+
+    @property
+    def ready(self) -> Path:
+        """Web and worker processes leave their pids here once they have loaded."""
+        return self.run / "ready"
+
+    @property
+    def valkey_binary(self) -> Path:
+        """A copy, made only where the servers' account cannot reach the installed one."""
+        return self.root / "valkey-server"
+
+    @property
     def valkey_socket(self) -> Path:
         return self.root / "run" / "valkey" / "valkey.sock"

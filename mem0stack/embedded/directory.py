@@ -1,0 +1,96 @@
+"""A home before anything runs in it: its directories, its secret, and the checks that spare a failed start."""
+
+import errno
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mem0stack.embedded.account import Account, EmbeddedError
+from mem0stack.embedded.service import write_private
+from mem0stack.lib.home import Home
+
+_FREE_BYTES_NEEDED = 500 * 1024 * 1024
+_NETWORK_ERRORS = {
+    errno.EACCES: "this user may not use it (ports below 1024 are for root)",
+    errno.EADDRNOTAVAIL: "this machine has no such address",
+}
+
+
+@contextmanager
+def clear_os_errors(home: Home) -> Iterator[None]:
+    """Turns what a disk or a directory can do wrong into a sentence that helps."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise EmbeddedError(f"The disk of {home.root} is full: free some space and start again.") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            place = error.filename or home.root
+            raise EmbeddedError(
+                f"{place} may not be written ({error.strerror}). Run as the user that owns it, or choose another "
+                "directory with --home."
+            ) from error
+        if error.errno in (errno.ENOTDIR, errno.EEXIST):
+            raise EmbeddedError(
+                f"{error.filename or home.root} is a file where a directory is needed. Choose another --home."
+            ) from error
+        raise
+
+
+def make_home(home: Home) -> None:
+    """The directory and those below it, private; root's lets the database's account pass through."""
+    is_root = os.geteuid() == 0
+    home.root.mkdir(mode=0o755, parents=True, exist_ok=True)
+    home.root.chmod(0o711 if is_root else 0o700)
+    home.run.mkdir(exist_ok=True)
+    home.run.chmod(0o711 if is_root else 0o700)
+    home.logs.mkdir(mode=0o700, exist_ok=True)
+    home.ready.mkdir(mode=0o700, exist_ok=True)
+
+
+def check_reachable(home: Home, account: Account) -> None:
+    barrier = account.barrier(home.root)
+    if barrier is not None:
+        raise EmbeddedError(
+            f"PostgreSQL runs as the account '{account.name}', which may not enter {barrier}. "
+            f"Allow it with `chmod o+x {barrier}`, or choose another directory with --home "
+            "(root's default is /var/lib/mem0stack)."
+        )
+
+
+def check_disk(home: Home) -> None:
+    place = home.root
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < _FREE_BYTES_NEEDED:
+        raise EmbeddedError(
+            f"The disk is full: {free // 2**20} MB are free at {place}, "
+            f"{_FREE_BYTES_NEEDED // 2**20} MB are needed. Free some space, or choose another directory with --home."
+        )
+
+
+def check_port(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except socket.gaierror as error:
+            raise EmbeddedError(f"--host {host} is no address of this machine: {error.strerror}.") from error
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise EmbeddedError(
+                    f"Port {port} on {host} is taken by another program. Stop it, or choose another port: "
+                    f"--port {port + 1}."
+                ) from error
+            reason = _NETWORK_ERRORS.get(error.errno or 0, error.strerror)
+            raise EmbeddedError(f"Cannot listen on {host}, port {port}: {reason}.") from error
+
+
+def make_secret_key(home: Home) -> None:
+    if not home.secret_key_file.exists():
+        write_private(home.secret_key_file, secrets.token_urlsafe(48))

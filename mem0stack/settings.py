@@ -253,6 +253,11 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "events"}},
     # A level that does not exist is named by a system check, which could not speak if logging failed first.
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL if LOG_LEVEL in logging.getLevelNamesMapping() else "INFO"},
-    "loggers": {"django": {"handlers": [], "propagate": True}, "celery": {"handlers": [], "propagate": True}},
+    "loggers": {
+        "django": {"handlers": [], "propagate": True},
+        "celery": {"handlers": [], "propagate": True},
+        # Every failed attempt of the pool; whoever waits for a connection reports it once.
+        "psycopg.pool": {"level": "ERROR"},
+    },
 }
 DJANGO_STRUCTLOG_CELERY_ENABLED = False

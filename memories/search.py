@@ -246,7 +246,8 @@ def _neighbours(memories: Sequence[Memory], reach: int) -> dict[UUID, list[Memor
         return {}
     near = Q()
     for memory in placed:
-        near |= _same_run(memory) & Q(seq__range=(max(0, memory.seq - reach), memory.seq + reach))
+        run = Q(owner_id=memory.owner_id, namespace_id=memory.namespace_id, run_id=memory.run_id)
+        near |= run & Q(seq__range=_reach(memory, reach))
     found = list(Memory.objects.filter(near, state="active").with_names().order_by("seq"))
     return {
         memory.id: [
@@ -255,14 +256,15 @@ def _neighbours(memories: Sequence[Memory], reach: int) -> dict[UUID, list[Memor
             if other.id != memory.id
             and (other.owner_id, other.namespace_id, other.run_id)
             == (memory.owner_id, memory.namespace_id, memory.run_id)
-            and abs(other.seq - memory.seq) <= reach
+            and other.seq in range(_reach(memory, reach)[0], _reach(memory, reach)[1] + 1)
         ]
         for memory in placed
     }
 
 
-def _same_run(memory: Memory) -> Q:
-    return Q(owner_id=memory.owner_id, namespace_id=memory.namespace_id, run_id=memory.run_id)
+def _reach(memory: Memory, reach: int) -> tuple[int, int]:
+    place = memory.seq or 0
+    return max(0, place - reach), place + reach
 
 
 def _fit(hits: Sequence[Hit], token_budget: int | None) -> list[Hit]:

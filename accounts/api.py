@@ -1,0 +1,156 @@
+"""REST v2 about the caller: who they are, and their keys."""
+
+from typing import Any
+from uuid import UUID
+
+from django.urls import path
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from accounts import schema as schema  # registers how OpenAPI describes the credentials
+from accounts import services
+from accounts.actors import Actor
+from accounts.models import ApiKey, Scope, User, validate_timezone
+from mem0stack.lib.errors import Forbidden, InvalidArgument
+from mem0stack.lib.pagination import MAX_SIZE, paginate
+from mem0stack.lib.rest import AwareDateTime, StrictSerializer, Text, validated
+from mem0stack.lib.schema import page_of
+
+
+class MeShape(StrictSerializer):
+    timezone = Text(max_length=64, validators=[validate_timezone])
+
+
+class KeyShape(StrictSerializer):
+    name = Text(max_length=128)
+    scopes = serializers.ListField(
+        child=serializers.ChoiceField(choices=Scope.choices), min_length=1, required=False, help_text="read and write."
+    )
+    namespaces = serializers.ListField(child=Text(max_length=200), min_length=1, max_length=100, required=False)
+    expires_at = AwareDateTime(required=False, allow_null=True)
+
+
+class KeyReply(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    prefix = serializers.CharField(help_text="The key's first characters, to tell it from others.")
+    scopes = serializers.ListField(child=serializers.ChoiceField(choices=Scope.choices))
+    namespaces = serializers.ListField(child=serializers.CharField(), allow_null=True)
+    created_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField(allow_null=True)
+    revoked_at = serializers.DateTimeField(allow_null=True)
+    last_used_at = serializers.DateTimeField(allow_null=True)
+
+
+class NewKeyReply(KeyReply):
+    key = serializers.CharField(help_text="Shown this once, and never again.")
+
+
+class MeReply(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    username = serializers.CharField()
+    timezone = serializers.CharField()
+    is_staff = serializers.BooleanField()
+    scopes = serializers.ListField(child=serializers.ChoiceField(choices=Scope.choices))
+    namespaces = serializers.ListField(child=serializers.CharField(), allow_null=True)
+    key = KeyReply(allow_null=True)
+
+
+class Me(APIView):
+    @extend_schema(operation_id="me_get", responses=MeReply)
+    def get(self, request: Request) -> Response:
+        """Who the credential makes you, and what it allows."""
+        return Response(_represent_me(request.auth, request.user))
+
+    @extend_schema(operation_id="me_update", request=MeShape, responses=MeReply)
+    def patch(self, request: Request) -> Response:
+        """Change your time zone."""
+        given = validated(MeShape, request.data)
+        user: User = request.user
+        user.timezone = given["timezone"]
+        user.save(update_fields=["timezone"])
+        return Response(_represent_me(request.auth, user))
+
+
+class Keys(APIView):
+    required_scopes = {"POST": Scope.ADMIN}
+
+    @extend_schema(
+        operation_id="keys_list",
+        parameters=[
+            OpenApiParameter("page_size", {"type": "integer", "minimum": 1, "maximum": MAX_SIZE}),
+            OpenApiParameter("cursor", str),
+        ],
+        responses=page_of(KeyReply),
+    )
+    def get(self, request: Request) -> Response:
+        """Your keys, ended ones too, without the keys themselves."""
+        keys = ApiKey.objects.filter(user=request.user)
+        page = paginate(request, [keys], orders=["-created_at", "created_at"])
+        return Response(page.reply([_represent_key(key) for key in page.rows]))
+
+    @extend_schema(operation_id="keys_add", request=KeyShape, responses={201: NewKeyReply})
+    def post(self, request: Request) -> Response:
+        """Make a key. It allows no more than the one that makes it; it is shown once."""
+        given = validated(KeyShape, request.data)
+        given.setdefault("scopes", [Scope.READ, Scope.WRITE])
+        _check_within(request.auth, given)
+        key, plain = services.create_api_key(request.user, **given)
+        return Response(_represent_key(key) | {"key": plain}, status=201)
+
+
+class OneKey(APIView):
+    required_scopes = {"DELETE": Scope.ADMIN}
+
+    @extend_schema(operation_id="keys_revoke", responses=KeyReply)
+    def delete(self, request: Request, key_id: UUID) -> Response:
+        """End a key of yours, at once."""
+        return Response(_represent_key(services.revoke_api_key(str(key_id), user=request.user)))
+
+
+def _check_within(actor: Actor, given: dict[str, Any]) -> None:
+    """A key never makes one that may do more than itself."""
+    beyond = sorted(set(given["scopes"]) - actor.scopes)
+    if beyond:
+        raise Forbidden(f"This key lacks the scopes {', '.join(beyond)}, so it cannot give them to another.")
+    if actor.namespaces is not None:
+        if not given.get("namespaces"):
+            raise InvalidArgument("This key is limited to namespaces; name which of them the new key may use.")
+        for name in given["namespaces"]:
+            actor.require_namespace(name)
+
+
+def _represent_key(key: ApiKey) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "prefix": key.prefix,
+        "scopes": key.scopes,
+        "namespaces": key.namespaces,
+        "created_at": key.created_at,
+        "expires_at": key.expires_at,
+        "revoked_at": key.revoked_at,
+        "last_used_at": key.last_used_at,
+    }
+
+
+def _represent_me(actor: Actor, user: User) -> dict[str, Any]:
+    return {
+        "id": user.uuid,
+        "username": user.username,
+        "timezone": user.timezone,
+        "is_staff": user.is_staff,
+        "scopes": sorted(actor.scopes),
+        "namespaces": None if actor.namespaces is None else sorted(actor.namespaces),
+        "key": None if actor.key is None else _represent_key(actor.key),
+    }
+
+
+urlpatterns = [
+    path("me/", Me.as_view(), name="me"),
+    path("keys/", Keys.as_view(), name="keys"),
+    path("keys/<uuid:key_id>/", OneKey.as_view(), name="key"),
+]

@@ -1,11 +1,9 @@
 """From a request's credential to its Actor. Nothing else in a request says who is calling."""
 
-from typing import Any, Literal
+from typing import Any
 
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework import authentication, exceptions, permissions
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from accounts import services
 from accounts.actors import Actor
@@ -54,7 +52,7 @@ class SessionAuthentication(authentication.SessionAuthentication):
 class HasScope(permissions.BasePermission):
     """Reading needs the scope `read`, anything else `write`; a view may name its own in `required_scopes`."""
 
-    def has_permission(self, request: Request, view: APIView) -> bool:
+    def has_permission(self, request: Request, view: Any) -> bool:
         actor = request.auth
         if not isinstance(actor, Actor):
             raise exceptions.NotAuthenticated(f"This needs a key. {_HINT}")
@@ -63,22 +61,6 @@ class HasScope(permissions.BasePermission):
         )
         actor.require(scope)
         return True
-
-
-class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    target_class = ApiKeyAuthentication
-    name = "ApiKey"
-
-    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
-        return {"type": "http", "scheme": "bearer", "bearerFormat": "m0_…"}
-
-
-class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    target_class = SessionAuthentication
-    name = "Session"
-
-    def get_security_definition(self, auto_schema: Any) -> dict[str, Literal["apiKey", "cookie", "sessionid"]]:
-        return {"type": "apiKey", "in": "cookie", "name": "sessionid"}
 
 
 def _plain_key(request: Request) -> str | None:

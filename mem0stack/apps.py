@@ -7,6 +7,7 @@ class Mem0StackConfig(AppConfig):
     verbose_name = "mem0-stack"
 
     def ready(self) -> None:
-        from mem0stack import checks  # noqa: PLC0415  registers with Django, which must be up
+        # The Celery application must be the current one in every process that sends or takes a task.
+        from mem0stack import celery, checks  # noqa: F401, PLC0415  they register with Django, which must be up
 
         checks.register_all()

@@ -198,7 +198,7 @@ REST_FRAMEWORK = {
         "mem0stack.lib.rest.JSONRenderer",
         "mem0stack.lib.rest.BrowsableRenderer",
     ],
-    "DEFAULT_SCHEMA_CLASS": "mem0stack.lib.rest.Schema",
+    "DEFAULT_SCHEMA_CLASS": "mem0stack.lib.schema.Schema",
     "EXCEPTION_HANDLER": "mem0stack.api.exception_handler",
     "URL_FORMAT_OVERRIDE": None,
     "UNAUTHENTICATED_USER": None,

@@ -1,12 +1,12 @@
 """Which rows a caller may see. Row-level security in PostgreSQL says the same beneath; each alone would be enough."""
 
 from collections import defaultdict
-from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.apps import apps
+from django.contrib.postgres.expressions import ArraySubquery
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -59,19 +59,64 @@ class MemoryQuerySet(models.QuerySet["Memory"]):
     def alive(self) -> "MemoryQuerySet":
         return self.exclude(state="deleted")
 
-    def searchable(self, *, as_of: datetime | None = None, standing: Iterable[str] = ("current",)) -> "MemoryQuerySet":
-        """Active, unexpired, of the given standing, and true now, or at `as_of` if given."""
-        moment: Any = as_of if as_of is not None else Now()
+    def searchable(
+        self, *, as_of: datetime | None = None, any_state: bool = False, any_standing: bool = False
+    ) -> "MemoryQuerySet":
+        """What can be an answer: active, current, unexpired, and true now, or what was so at `as_of`.
+
+        `any_state` and `any_standing` leave those two to the caller's own filter; deleted ones never come back.
+        """
+        moment: Any = Now() if as_of is None else as_of
         rows = self.filter(
             Q(expires_at=None) | Q(expires_at__gt=Now()),
             Q(valid_from=None) | Q(valid_from__lte=moment),
             Q(valid_to=None) | Q(valid_to__gt=moment),
-            state="active",
         )
+        rows = rows.alive() if any_state else rows.filter(state="active")
+        if any_standing:
+            return rows
         if as_of is None:
-            return rows.filter(standing__in=list(standing))
-        # What is superseded today was current once; its validity says when.
+            return rows.filter(standing="current")
+        # What is superseded today was current then, if its validity says so; what was not known yet was not known.
         return rows.exclude(standing="rejected").filter(Q(valid_from__isnull=False) | Q(created_at__lte=as_of))
+
+    def in_project(self, actor: Actor, name: str) -> "MemoryQuerySet":
+        """A project's memories and the actor's `personal` ones.
+
+        Two people's namespaces of one name are one project (its name is the git remote), so what others share under
+        the same name is in it. `alice/name` means Alice's alone.
+        """
+        namespaces = apps.get_model("memories", "Namespace").objects
+        mine = namespaces.filter(owner_id=actor.owner_id, name__in=[name, "personal"])
+        condition = Q(owner_id=actor.owner_id, namespace_id__in=mine.values("id"))
+        owner_name, slash, rest = name.partition("/")
+        theirs = namespaces.exclude(owner_id=actor.owner_id)
+        named = Q(name=name) | Q(owner__username=owner_name, name=rest) if slash else Q(name=name)
+        condition |= Q(namespace_id__in=theirs.filter(named).values("id"))
+        return self.filter(condition)
+
+    def with_names(self) -> "MemoryQuerySet":
+        """With `owner_name`, `writer_name`, `namespace_name`, `app_name`, `category_names`, without the vector.
+
+        By subquery, not by join: row-level security hides a shared memory's namespace, and an inner join would then
+        hide the memory too.
+        """
+        here = {"owner_id": models.OuterRef("owner_id")}
+
+        def name_of(model: str, column: str) -> models.Subquery:
+            rows = apps.get_model("memories", model).objects.filter(**here, id=models.OuterRef(column))
+            return models.Subquery(rows.values("name"))
+
+        categories = apps.get_model("memories", "MemoryCategory").objects.filter(
+            **here, memory_id=models.OuterRef("id")
+        )
+        return self.annotate(
+            owner_name=models.F("owner__username"),
+            writer_name=models.F("written_by__username"),
+            namespace_name=name_of("Namespace", "namespace_id"),
+            app_name=name_of("App", "app_id"),
+            category_names=ArraySubquery(categories.order_by("category__name").values("category__name")),
+        ).defer("embedding", "content_hash")
 
     def _shared_condition(self, actor: Actor) -> Q | None:
         grants = apps.get_model("memories", "Share").objects.received_by(actor)

@@ -7,17 +7,15 @@ and that pass the filters; their scores are summed. One statement finds them, a 
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
-import numpy as np
 import structlog
 from django.db import connection
-from django.db.models import F, Q, Value
+from django.db.models import Q
 from pgvector import HalfVector
-from pgvector.django import HalfVectorField, MaxInnerProduct
+from pgvector.django import MaxInnerProduct
 
 from accounts.actors import Actor, acting_as
 from accounts.models import Scope
@@ -26,7 +24,7 @@ from memories import statistics, texts
 from memories.embeddings import Vector, embed_query
 from memories.filters import EVERYTHING, Filter, fields_named, to_q
 from memories.lexical import query_terms
-from memories.models import PERSONAL, Memory
+from memories.models import Memory, Share
 from memories.querysets import MemoryQuerySet
 
 log = structlog.get_logger(__name__)
@@ -118,7 +116,9 @@ def _check(query: str, *, top_k: int, threshold: float, expand: int, token_budge
     if not query.strip():
         raise InvalidArgument("query is empty; ask in a few words.", errors={"query": ["empty"]})
     if len(query) > MAX_QUERY:
-        raise InvalidArgument(f"query has {len(query)} characters; at most {MAX_QUERY} are read.", errors={"query": ["long"]})
+        raise InvalidArgument(
+            f"query has {len(query)} characters; at most {MAX_QUERY} are read.", errors={"query": ["long"]}
+        )
     if "\x00" in query:
         raise InvalidArgument("query holds a NUL character.", errors={"query": ["NUL"]})
     if not 1 <= top_k <= MAX_TOP_K:
@@ -140,15 +140,13 @@ def _within(
     if namespace is not None and namespace != "*":
         name = texts.clean_namespace(namespace)
         actor.require_namespace(name)
-        rows = rows.in_namespaces(actor, [name, PERSONAL])
+        rows = rows.in_project(actor, name)
     return rows if filters == EVERYTHING else rows.filter(to_q(filters, None if actor.is_system else actor.owner_id))
 
 
-def _candidates(
-    actor: Actor, arms: Sequence[MemoryQuerySet], vector: Vector, terms: Sequence[str]
-) -> list[_Candidate]:
+def _candidates(actor: Actor, arms: Sequence[MemoryQuerySet], vector: Vector, terms: Sequence[str]) -> list[_Candidate]:
     """The best of both arms, with both scores for each, in one statement."""
-    distance = MaxInnerProduct("embedding", Value(HalfVector(vector), output_field=HalfVectorField()))
+    distance = MaxInnerProduct("embedding", HalfVector(vector))
     parts = [
         arm.order_by().annotate(distance=distance).values_list("id", "owner_id", "distance", "term_count").query
         for arm in arms
@@ -156,7 +154,7 @@ def _candidates(
     compiled = [part.sql_with_params() for part in parts]
     within = " UNION ALL ".join(f"({sql})" for sql, _ in compiled)
     within_params = [param for _, params in compiled for param in params]
-    owners = _owners_of(actor, arms)
+    owners = _owners(actor, arms)
     corpus = statistics.corpus_of(owners)
     with connection.cursor() as cursor:
         cursor.execute(
@@ -202,14 +200,11 @@ def _candidates(
     ]
 
 
-def _owners_of(actor: Actor, arms: Sequence[MemoryQuerySet]) -> list[int]:
+def _owners(actor: Actor, arms: Sequence[MemoryQuerySet]) -> list[int]:
     """Whose postings to read: the actor's, and those of everyone who shares with them."""
     if len(arms) == 1:
         return [actor.owner_id]
-    from memories.models import Share
-
-    shared = Share.objects.received_by(actor).values_list("owner_id", flat=True).distinct()
-    return [actor.owner_id, *shared]
+    return [actor.owner_id, *Share.objects.received_by(actor).values_list("owner_id", flat=True).distinct()]
 
 
 def _rank(candidates: Sequence[_Candidate]) -> list[_Candidate]:
@@ -223,3 +218,62 @@ def _rank(candidates: Sequence[_Candidate]) -> list[_Candidate]:
         }
         scored.append(replace(candidate, score=sum(signals.values()), signals=signals))
     return sorted(scored, key=lambda candidate: (-candidate.score, candidate.memory_id))
+
+
+def _read(best: Sequence[_Candidate], *, expand: int) -> list[Hit]:
+    """The rows of the best, in one query, and their neighbours in another one if asked for."""
+    if not best:
+        return []
+    owners, ids = {candidate.owner_id for candidate in best}, [candidate.memory_id for candidate in best]
+    rows = {memory.id: memory for memory in Memory.objects.filter(owner_id__in=owners, id__in=ids).with_names()}
+    neighbours = _neighbours(list(rows.values()), expand) if expand else {}
+    return [
+        Hit(
+            memory=rows[candidate.memory_id],
+            score=round(candidate.score, 4),
+            signals={name: round(share, 4) for name, share in candidate.signals.items()},
+            neighbours=neighbours.get(candidate.memory_id, ()),
+        )
+        for candidate in best
+        if candidate.memory_id in rows
+    ]
+
+
+def _neighbours(memories: Sequence[Memory], reach: int) -> dict[UUID, list[Memory]]:
+    """For each memory in a run, up to `reach` visible ones before and after it, in their order."""
+    placed = [memory for memory in memories if memory.run_id is not None and memory.seq is not None]
+    if not placed:
+        return {}
+    near = Q()
+    for memory in placed:
+        near |= _same_run(memory) & Q(seq__range=(max(0, memory.seq - reach), memory.seq + reach))
+    found = list(Memory.objects.filter(near, state="active").with_names().order_by("seq"))
+    return {
+        memory.id: [
+            other
+            for other in found
+            if other.id != memory.id
+            and (other.owner_id, other.namespace_id, other.run_id)
+            == (memory.owner_id, memory.namespace_id, memory.run_id)
+            and abs(other.seq - memory.seq) <= reach
+        ]
+        for memory in placed
+    }
+
+
+def _same_run(memory: Memory) -> Q:
+    return Q(owner_id=memory.owner_id, namespace_id=memory.namespace_id, run_id=memory.run_id)
+
+
+def _fit(hits: Sequence[Hit], token_budget: int | None) -> list[Hit]:
+    """As many of the best as fit the budget, whole. A token is about four characters."""
+    if token_budget is None:
+        return list(hits)
+    kept: list[Hit] = []
+    left = token_budget
+    for hit in hits:
+        left -= sum(math.ceil(len(memory.content) / 4) for memory in (hit.memory, *hit.neighbours))
+        if left < 0:
+            break
+        kept.append(hit)
+    return kept

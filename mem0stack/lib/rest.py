@@ -1,4 +1,4 @@
-"""What every REST door shares: one JSON parser and renderer, strict serializers, one schema class."""
+"""What every REST door shares: one JSON parser and renderer, and serializers that take things at their word."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -6,7 +6,6 @@ from typing import IO, Any
 
 import orjson
 from django.conf import settings
-from drf_spectacular.openapi import AutoSchema
 from rest_framework import parsers, renderers, serializers
 from rest_framework.exceptions import ParseError
 from rest_framework.fields import empty
@@ -134,28 +133,6 @@ class AwareDateTime(serializers.DateTimeField):
         if not isinstance(value, str):
             self.fail("invalid", format="YYYY-MM-DDThh:mm:ssZ")
         return super().to_internal_value(value)
-
-
-class ErrorShape(serializers.Serializer[Any]):
-    """The body of every reply that is not a success."""
-
-    detail = serializers.CharField(help_text="A sentence that says what to do.")
-    code = serializers.CharField(help_text="A stable word for programs.")
-    request_id = serializers.CharField(help_text="Find it in the logs; also the header X-Request-ID.")
-    errors = serializers.JSONField(required=False, help_text="Per field or per operation, where there are several.")
-
-
-class Schema(AutoSchema):
-    """drf-spectacular's schema, where every operation also names the errors that any operation can meet."""
-
-    ANYWHERE = ("400", "401", "403", "404", "405", "406", "409", "413", "415", "422", "429", "500", "503")
-
-    def _get_response_bodies(self, direction: str = "response") -> dict[str, Any]:
-        bodies: dict[str, Any] = super()._get_response_bodies(direction)
-        for status in self.ANYWHERE:
-            if status not in bodies:
-                bodies[status] = self._get_response_for_code(ErrorShape, status)
-        return bodies
 
 
 def validated(shape: type[serializers.Serializer[Any]], data: Any, **options: Any) -> dict[str, Any]:

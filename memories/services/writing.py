@@ -124,9 +124,7 @@ def restore(actor: Actor, memory_id: UUID, *, idempotency_key: str | None = None
         if memory.deleted_at is None:
             raise Conflict("This memory is not deleted, so there is nothing to restore.")
         if memory.deleted_at < timezone.now() - RESTORABLE_FOR:
-            raise Conflict(
-                f"This memory was deleted over {RESTORABLE_FOR.days} days ago and is about to be purged."
-            )
+            raise Conflict(f"This memory was deleted over {RESTORABLE_FOR.days} days ago and is about to be purged.")
         changing.restore(actor, memory)
         return [Written(memory.id, Event.RESTORE)]
 

@@ -1,0 +1,309 @@
+"""REST v2, the native dialect: who is asking and in which shape, nothing else. The services and the search decide."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from django.http import HttpRequest
+from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from accounts.actors import Actor, acting_as
+from accounts.models import Scope
+from mem0stack.lib.errors import Forbidden, InvalidArgument, Mem0Error, NotFound, NothingValid
+from mem0stack.lib.pagination import paginate
+from mem0stack.lib.rest import validated
+from mem0stack.lib.schema import page_of
+from memories import services
+from memories.api import listing, shapes
+from memories.filters import parse
+from memories.models import Event, Kind, Memory, MemoryHistory
+from memories.search import Hit, search
+from memories.services import NewMemory, Operation, Refused, Written
+
+
+class Memories(APIView):
+    """The caller's memories, and what others share with them."""
+
+    @extend_schema(operation_id="memories_list", parameters=listing.PARAMETERS, responses=page_of(shapes.MemoryReply))
+    def get(self, request: Request) -> Response:
+        """List memories, newest first; every field is a filter."""
+        actor: Actor = request.auth
+        wanted = listing.read(request.query_params)
+        with acting_as(actor):
+            arms = [wanted.narrow(arm, actor).with_names() for arm in Memory.objects.arms(actor)]
+            page = paginate(request, arms, orders=listing.ORDERS)
+            return Response(page.reply([represent(memory, actor) for memory in page.rows]))
+
+    @extend_schema(
+        operation_id="memories_add",
+        request=shapes.AddShape,
+        responses={
+            200: shapes.AddedReply,
+            201: PolymorphicProxySerializer(
+                "Added", [shapes.AddedReply, shapes.MessagesReply], resource_type_field_name=None
+            ),
+        },
+    )
+    def post(self, request: Request) -> Response:
+        """Remember one thing, or the messages of a conversation."""
+        actor: Actor = request.auth
+        given = validated(shapes.AddShape, request.data)
+        key = _idempotency_key(request, given)
+        given.pop("infer", None)
+        if "messages" in given:
+            written = services.add_many(actor, _messages(given), idempotency_key=key)
+            results = [{"id": one.memory_id, "event": one.event} for one in written]
+            return Response({"results": results, "operation": None}, status=201)
+        one = services.add(actor, NewMemory(**given), idempotency_key=key)
+        body = _one(actor, one.memory_id, even_deleted=True)
+        if one.is_duplicate:
+            return Response(body | {"duplicate": True}, status=200)
+        return Response(body, status=201)
+
+    @extend_schema(
+        operation_id="memories_delete_all", parameters=listing.SCOPE_PARAMETERS, responses=shapes.DeletedReply
+    )
+    def delete(self, request: Request) -> Response:
+        """Delete every memory in an explicit scope; `dry_run=true` only counts them."""
+        scope = listing.read_scope(request.query_params)
+        count = services.delete_all(request.auth, **scope)
+        return Response({"deleted": count, "dry_run": scope["dry_run"]})
+
+
+class OneMemory(APIView):
+    @extend_schema(operation_id="memories_get", responses=shapes.MemoryReply)
+    def get(self, request: Request, memory_id: UUID) -> Response:
+        """One memory, also when it has expired."""
+        return Response(_one(request.auth, memory_id))
+
+    @extend_schema(operation_id="memories_update", request=shapes.UpdateShape, responses=shapes.MemoryReply)
+    def patch(self, request: Request, memory_id: UUID) -> Response:
+        """Change the given fields."""
+        actor: Actor = request.auth
+        changes = validated(shapes.UpdateShape, request.data)
+        key = _idempotency_key(request, changes)
+        options = {name: changes.pop(name) for name in ("expected_version", "allow_secret") if name in changes}
+        if not changes:
+            raise InvalidArgument("Name what to change: content, tags, metadata, state, ...")
+        services.update(actor, memory_id, changes, idempotency_key=key, **options)
+        return Response(_one(actor, memory_id, even_deleted=True))
+
+    @extend_schema(operation_id="memories_delete", parameters=listing.VERSION_PARAMETERS, responses=shapes.WrittenReply)
+    def delete(self, request: Request, memory_id: UUID) -> Response:
+        """Delete a memory; it can be restored for 30 days."""
+        version = listing.read_version(request.query_params)
+        key = _idempotency_key(request, {})
+        written = services.delete(request.auth, memory_id, expected_version=version, idempotency_key=key)
+        return Response({"id": written.memory_id, "event": written.event})
+
+
+class Restore(APIView):
+    @extend_schema(operation_id="memories_restore", request=None, responses=shapes.MemoryReply)
+    def post(self, request: Request, memory_id: UUID) -> Response:
+        """Bring a deleted memory back."""
+        services.restore(request.auth, memory_id, idempotency_key=_idempotency_key(request, {}))
+        return Response(_one(request.auth, memory_id))
+
+
+class History(APIView):
+    @extend_schema(
+        operation_id="memories_history", parameters=listing.PAGE_PARAMETERS, responses=page_of(shapes.HistoryReply)
+    )
+    def get(self, request: Request, memory_id: UUID) -> Response:
+        """Every change of a memory of the caller's own, newest first."""
+        listing.refuse_unknown(request.query_params, {"page_size", "cursor", "order"})
+        actor: Actor = request.auth
+        with acting_as(actor):
+            memory = Memory.objects.visible_to(actor).filter(id=memory_id).only("id", "owner_id").first()
+            if memory is None:
+                raise _unknown()
+            if memory.owner_id != actor.owner_id:
+                raise Forbidden("The history of a memory is for its owner alone.")
+            changes = MemoryHistory.objects.filter(owner_id=actor.owner_id, memory_id=memory_id).select_related("by")
+            page = paginate(request, [changes], orders=["-created_at", "created_at"])
+            return Response(page.reply([_represent_change(change) for change in page.rows]))
+
+
+class Batch(APIView):
+    @extend_schema(operation_id="memories_batch", request=shapes.BatchShape, responses=shapes.BatchReply)
+    def post(self, request: Request) -> Response:
+        """Up to 1,000 additions, changes and deletions in one transaction; what cannot be done says why."""
+        given = validated(shapes.BatchShape, request.data)
+        key = _idempotency_key(request, given)
+        atomic = given.get("atomic", False)
+        read = [_operation(raw) for raw in given["operations"]]
+        bad = {place: one for place, one in enumerate(read) if isinstance(one, Refused)}
+        if bad and (atomic or len(bad) == len(read)):
+            raise NothingValid(
+                "Nothing was written; `errors` says why for each operation that cannot be read.",
+                errors={str(place): _error(one.error) for place, one in bad.items()},
+            )
+        good = [one for one in read if isinstance(one, Operation)]
+        done = iter(services.batch(request.auth, good, atomic=atomic, idempotency_key=key))
+        outcomes = [one if isinstance(one, Refused) else next(done) for one in read]
+        results = [_result(raw, outcome) for raw, outcome in zip(given["operations"], outcomes, strict=True)]
+        refused = sum(isinstance(outcome, Refused) for outcome in outcomes)
+        return Response({"results": results, "written": len(outcomes) - refused, "refused": refused})
+
+
+class Search(APIView):
+    required_scopes = {"POST": Scope.READ}
+
+    @extend_schema(operation_id="search", request=shapes.SearchShape, responses=shapes.SearchReply)
+    def post(self, request: Request) -> Response:
+        """Find what is remembered about `query`, best first."""
+        actor: Actor = request.auth
+        asked = validated(shapes.SearchShape, request.data)
+        explain = asked.pop("explain")
+        filters = parse(asked.pop("filters", None))
+        found = search(actor, filters=filters, **asked)
+        return Response(
+            {
+                "results": [_represent_hit(hit, actor, explain=explain, expand=asked["expand"]) for hit in found.hits],
+                "answerable": found.answerable,
+                "degraded": found.degraded,
+                "truncated": found.truncated,
+                "took_ms": found.took_ms,
+            }
+        )
+
+
+def represent(memory: Memory, actor: Actor) -> dict[str, Any]:
+    """A memory as JSON. Its readers do not see what belongs to its owner alone: metadata, labels, app, categories.
+
+    Plain dictionaries: a serializer on this path halves the requests a second.
+    """
+    row: Any = memory
+    own = actor.is_system or memory.owner_id == actor.owner_id
+    return {
+        "id": memory.id,
+        "short_id": memory.short_id,
+        "content": memory.content,
+        "kind": memory.kind,
+        "state": memory.state,
+        "standing": memory.standing,
+        "superseded_by": memory.superseded_by_id,
+        "namespace": row.namespace_name,
+        "app": row.app_name if own else None,
+        "user_id": memory.user_id if own else None,
+        "agent_id": memory.agent_id if own else None,
+        "run_id": memory.run_id,
+        "seq": memory.seq,
+        "speaker": memory.speaker,
+        "event_at": memory.event_at,
+        "valid_from": memory.valid_from,
+        "valid_to": memory.valid_to,
+        "expires_at": memory.expires_at,
+        "pinned": memory.pinned_at is not None,
+        "metadata": memory.metadata if own else {},
+        "tags": memory.tags,
+        "categories": row.category_names if own else [],
+        "importance": memory.importance,
+        "confidence": memory.confidence,
+        "quality": memory.quality,
+        "version": memory.version,
+        "owner": row.owner_name,
+        "written_by": row.writer_name if own else None,
+        "created_at": memory.created_at,
+        "updated_at": memory.updated_at,
+        "archived_at": memory.archived_at,
+        "deleted_at": memory.deleted_at,
+    }
+
+
+def _one(actor: Actor, memory_id: UUID, *, even_deleted: bool = False) -> dict[str, Any]:
+    with acting_as(actor):
+        # A memory that was just written may lie in a space that only lets the caller add: it is read as its writer.
+        visible = Memory.objects.visible_to(actor)
+        rows = visible if even_deleted else visible.alive()
+        memory = rows.filter(id=memory_id).with_names().first()
+        if memory is None:
+            raise _unknown()
+        return represent(memory, actor)
+
+
+def _unknown() -> NotFound:
+    return NotFound("There is no such memory, or none that you may see. Search for it, or list your memories.")
+
+
+def _messages(given: Mapping[str, Any]) -> list[NewMemory]:
+    """One memory for each message that is not a system one, in one run, in their order."""
+    shared = {name: value for name, value in given.items() if name != "messages"}
+    shared["run_id"] = shared.get("run_id") or services.new_run_id()
+    return [
+        NewMemory(
+            content=message["content"], kind=Kind.MESSAGE, speaker=message.get("name") or message["role"], **shared
+        )
+        for message in given["messages"]
+        if message["role"] != "system"
+    ]
+
+
+def _idempotency_key(request: Request | HttpRequest, given: dict[str, Any]) -> str | None:
+    """From the body's field or the header; the two must not differ."""
+    field, header = given.pop("idempotency_key", None), request.headers.get("Idempotency-Key")
+    if field is not None and header is not None and field != header:
+        raise InvalidArgument("idempotency_key and the header Idempotency-Key differ; send one of them.")
+    return field if field is not None else header
+
+
+def _operation(raw: Mapping[str, Any]) -> Operation | Refused:
+    shape = {"add": shapes.BatchAdd, "update": shapes.BatchUpdate, "delete": shapes.BatchDelete}.get(str(raw.get("op")))
+    try:
+        if shape is None:
+            raise InvalidArgument("op is add, update or delete.")
+        given = validated(shape, raw)
+    except ValidationError as error:
+        return Refused(InvalidArgument(_sentence(error)))
+    except Mem0Error as error:
+        return Refused(error)
+    op = given.pop("op")
+    if op == "add":
+        return Operation("add", new=NewMemory(**given))
+    memory_id, version = given.pop("id"), given.pop("expected_version", None)
+    allow_secret = given.pop("allow_secret", False)
+    return Operation(op, memory_id=memory_id, changes=given, expected_version=version, allow_secret=allow_secret)
+
+
+def _sentence(error: ValidationError) -> str:
+    name, problems = next(iter(error.detail.items())) if isinstance(error.detail, dict) else ("", error.detail)
+    problem = problems[0] if isinstance(problems, list) else problems
+    return f"{name}: {problem}"
+
+
+def _result(raw: Mapping[str, Any], outcome: Written | Refused) -> dict[str, Any]:
+    op = raw.get("op") if isinstance(raw.get("op"), str) else None
+    if isinstance(outcome, Refused):
+        return {"op": op, "error": _error(outcome.error)}
+    return {"op": op, "id": outcome.memory_id, "event": outcome.event}
+
+
+def _error(error: Mem0Error) -> dict[str, str]:
+    return {"code": error.code, "detail": error.detail}
+
+
+def _represent_hit(hit: Hit, actor: Actor, *, explain: bool, expand: int) -> dict[str, Any]:
+    body = represent(hit.memory, actor) | {"score": hit.score}
+    if explain:
+        body["signals"] = hit.signals
+    if expand:
+        body["neighbours"] = [represent(memory, actor) for memory in hit.neighbours]
+    return body
+
+
+def _represent_change(change: MemoryHistory) -> dict[str, Any]:
+    return {
+        "id": change.id,
+        "event": Event(change.event),
+        "by": change.by.username if change.by else None,
+        "door": change.door,
+        "app": change.app,
+        "version": change.version,
+        "before": change.before,
+        "after": change.after,
+        "created_at": change.created_at,
+    }

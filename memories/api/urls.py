@@ -1,0 +1,22 @@
+"""The routes of REST v2 that are about memories."""
+
+from django.urls import path
+
+from memories.api import native, spaces
+
+urlpatterns = [
+    path("memories/", native.Memories.as_view(), name="memories"),
+    path("memories/batch/", native.Batch.as_view(), name="batch"),
+    path("memories/<uuid:memory_id>/", native.OneMemory.as_view(), name="memory"),
+    path("memories/<uuid:memory_id>/restore/", native.Restore.as_view(), name="restore"),
+    path("memories/<uuid:memory_id>/history/", native.History.as_view(), name="history"),
+    path("search/", native.Search.as_view(), name="search"),
+    path("shares/", spaces.Shares.as_view(), name="shares"),
+    path("shares/<uuid:share_id>/", spaces.OneShare.as_view(), name="share"),
+    path("categories/", spaces.Categories.as_view(), name="categories"),
+    path("categories/<uuid:category_id>/", spaces.OneCategory.as_view(), name="category"),
+    path("apps/", spaces.Apps.as_view(), name="apps"),
+    path("apps/<uuid:app_id>/", spaces.OneApp.as_view(), name="app"),
+    path("namespaces/", spaces.Namespaces.as_view(), name="namespaces"),
+    path("stats/", spaces.Stats.as_view(), name="stats"),
+]

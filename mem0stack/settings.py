@@ -146,8 +146,8 @@ def database(role: str) -> dict[str, Any]:
             "min_size": env.int("DATABASE_POOL_MIN_SIZE", default=0),
             "max_size": env.int("DATABASE_POOL_MAX_SIZE", default=16),
             "timeout": 3,
-            # Attempts after 0 and 1 s, then none until a request asks. By default the pauses double up to minutes, and a
-            # worker goes on answering 503 for seconds after PostgreSQL is back.
+            # Attempts after 0 and 1 s, then none until a request asks. By default the pauses double up to minutes, and
+            # a worker goes on answering 503 for seconds after PostgreSQL is back.
             "reconnect_timeout": 2.5,
         }
     return config | {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": not as_owner}

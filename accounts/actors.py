@@ -59,11 +59,15 @@ class Actor:
         return self.user is None
 
     @property
-    def owner_id(self) -> int:
-        """The tenant whose space this is; a system actor has none."""
+    def person(self) -> User:
+        """The user whose space this is; a system actor has none."""
         if self.user is None:
             raise Forbidden("A system actor owns nothing; act as an owner.")
-        return self.user.pk
+        return self.user
+
+    @property
+    def owner_id(self) -> int:
+        return self.person.pk
 
     def require(self, scope: str) -> None:
         if scope not in self.scopes:

@@ -19,6 +19,7 @@ from django.db.models.functions import Now
 from kombu.exceptions import OperationalError as BrokerError
 
 from accounts.actors import Actor, acting_as
+from mem0stack.lib.bulk import insert_many
 from memories.models import OutboxDelivery, OutboxEvent
 
 log = structlog.get_logger(__name__)
@@ -49,10 +50,8 @@ def write(owner_id: int, events: Sequence[NewEvent]) -> None:
     if not events:
         return
     rows = [OutboxEvent(owner_id=owner_id, kind=event.kind, payload=event.payload) for event in events]
-    OutboxEvent.objects.bulk_create(rows)
-    OutboxDelivery.objects.bulk_create(
-        OutboxDelivery(owner_id=owner_id, event=row, consumer=name) for row in rows for name in _consumers
-    )
+    insert_many(rows)
+    insert_many([OutboxDelivery(owner_id=owner_id, event=row, consumer=name) for row in rows for name in _consumers])
     transaction.on_commit(lambda: _nudge(owner_id), robust=True)
 
 

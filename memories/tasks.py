@@ -6,19 +6,19 @@ from celery.signals import worker_ready
 from memories import outbox
 
 
-@shared_task
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
 def drain_outbox(owner_id: int) -> int:
     """Deliver what waits in one owner's outbox."""
     return outbox.drain(owner_id)
 
 
-@shared_task
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
 def drain_everything() -> None:
     """Deliver what waits in any owner's outbox: what a lost nudge left behind."""
     for owner_id in outbox.owners_with_work():
         drain_outbox.delay(owner_id)
 
 
-@worker_ready.connect
+@worker_ready.connect  # type: ignore[untyped-decorator]
 def _catch_up(**_: object) -> None:
     drain_everything.delay()

@@ -202,6 +202,25 @@ def test_a_directory_the_account_cannot_reach_is_named() -> None:
         assert "Traceback" not in result.stderr
 
 
+def test_a_name_that_cannot_be_is_said() -> None:
+    with prepared_service() as service:
+        result = service.manage("up", "--detach", "--port", str(service.port), MEM0_ADMIN_USER="not a name!")
+        assert result.returncode == 1
+        assert "MEM0_ADMIN_USER" in result.stderr
+        assert "Traceback" not in result.stderr
+        assert wait_until_gone(service.home, 0) == []
+
+
+@pytest.mark.parametrize("host", ["localhost", "::1"])
+def test_other_names_of_loopback_work_without_a_warning(host: str) -> None:
+    with prepared_service() as service:
+        result = service.manage("up", "--detach", "--json", "--port", str(service.port), "--host", host)
+        assert result.returncode == 0, result.stderr
+        assert "TLS" not in result.stderr
+        url = json.loads(result.stdout.splitlines()[-1])["url"]
+        assert httpx.get(f"{url}/health/live").status_code == 200
+
+
 def test_another_host_warns_that_there_is_no_tls() -> None:
     with prepared_service() as service:
         result = service.manage("up", "--detach", "--json", "--port", str(service.port), "--host", "0.0.0.0")  # noqa: S104

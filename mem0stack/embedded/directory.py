@@ -76,14 +76,22 @@ def check_disk(home: Home) -> None:
         )
 
 
+def resolve(host: str, port: int) -> str:
+    """The address that a name like localhost stands for; the web server takes no names."""
+    try:
+        return str(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0])
+    except (socket.gaierror, OverflowError) as error:
+        raise EmbeddedError(f"--host {host} --port {port} is no address of this machine: {error}.") from error
+
+
 def check_port(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
+    address = resolve(host, port)
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
-        except socket.gaierror as error:
-            raise EmbeddedError(f"--host {host} is no address of this machine: {error.strerror}.") from error
+            probe.bind((address, port))
+        except OverflowError as error:
+            raise EmbeddedError(f"There is no port {port}: the last one is 65535.") from error
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise EmbeddedError(

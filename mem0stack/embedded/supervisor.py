@@ -194,7 +194,7 @@ class Supervisor:
         host, port = self._options.host, self._options.port
         words = [
             *(sys.executable, "-m", "granian", "mem0stack.wsgi:application"),
-            *("--interface", "wsgi", "--host", host, "--port", str(port), "--no-ws"),
+            *("--interface", "wsgi", "--host", directory.resolve(host, port), "--port", str(port), "--no-ws"),
             *("--workers", str(_WEB_WORKERS), "--blocking-threads", "8"),
             # Without these a killed worker takes the whole server down.
             *("--respawn-failed-workers", "--respawn-interval", "0.2"),

@@ -121,9 +121,9 @@ def test_a_signal_stops_everything(number: signal.Signals) -> None:
         assert wait_until_gone(service.home, 0) == []
 
 
-def test_ctrl_c_during_the_first_start_leaves_nothing_and_the_next_up_works() -> None:
-    for pause_s in (0.9, 2.0, 3.0):
-        with prepared_service() as service:
+def test_ctrl_c_during_the_first_start_leaves_nothing_and_the_next_up_goes_on() -> None:
+    with prepared_service() as service:
+        for pause_s in (0.9, 1.7, 2.5, 3.5):
             process = subprocess.Popen(
                 [*service.launcher.words, "up", "--port", str(service.port), "--home", str(service.home)],
                 stdout=subprocess.DEVNULL,
@@ -135,7 +135,7 @@ def test_ctrl_c_during_the_first_start_leaves_nothing_and_the_next_up_works() ->
             process.send_signal(signal.SIGINT)
             process.wait(timeout=60)
             assert wait_until_gone(service.home, 0) == []
-            service.up()
+        service.up()
 
 
 def test_a_taken_port_is_said_with_the_way_out() -> None:

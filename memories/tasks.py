@@ -4,6 +4,7 @@ from celery import shared_task
 from celery.signals import worker_ready
 
 from memories import outbox
+from memories.services.purging import purge
 
 
 @shared_task  # type: ignore[untyped-decorator]  # celery has no types
@@ -19,6 +20,13 @@ def drain_everything() -> None:
         drain_outbox.delay(owner_id)
 
 
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
+def purge_overdue() -> None:
+    """Take away for good what was deleted over 30 days ago."""
+    purge()
+
+
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def _catch_up(**_: object) -> None:
     drain_everything.delay()
+    purge_overdue.delay()

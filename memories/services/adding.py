@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -66,7 +67,7 @@ def apply(actor: Actor, drafts: Sequence[Draft | Refused]) -> list[Outcome]:
         else:
             spaces.setdefault(owner.owner_id, (owner, []))[1].append((place, draft))
     for owner, placed in spaces.values():
-        with acting_as(owner):
+        with nullcontext() if owner is actor else acting_as(owner):
             added = _add_to_space(owner, [draft for _, draft in placed], writer=actor)
         outcomes |= {place: outcome for (place, _), outcome in zip(placed, added, strict=True)}
     return [outcomes[place] for place in range(len(drafts))]

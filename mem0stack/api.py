@@ -13,7 +13,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from mem0stack.lib.errors import Mem0Error
-from mem0stack.lib.rest import dumps
+from mem0stack.lib.rest import dumps, first_sentence
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +42,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
             headers["Retry-After"] = RETRY_AFTER_S
     elif isinstance(error, exceptions.ValidationError):
         status, code, errors = 400, "invalid_argument", error.detail
-        detail = _first_sentence(error.detail)
+        detail = first_sentence(error.detail)
     elif isinstance(error, exceptions.APIException):
         status, code = error.status_code, _CODES.get(error.status_code, "internal")
         detail = str(error.detail)
@@ -80,22 +80,6 @@ def _headers(error: exceptions.APIException) -> dict[str, str]:
     if getattr(error, "wait", None):
         headers["Retry-After"] = str(math.ceil(error.wait))  # type: ignore[attr-defined]
     return headers
-
-
-def _first_sentence(tree: Any, path: str = "") -> str:
-    """The first error of a tree of them, with the path to its field."""
-    if isinstance(tree, dict):
-        for name, below in tree.items():
-            if below:
-                return _first_sentence(below, path if name == "non_field_errors" else f"{path}.{name}".lstrip("."))
-    if isinstance(tree, list):
-        for place, below in enumerate(tree):
-            if isinstance(below, dict | list):
-                if below:
-                    return _first_sentence(below, f"{path}[{place}]")
-            else:
-                return f"{path}: {below}" if path else str(below)
-    return f"{path}: {tree}" if path else str(tree)
 
 
 def _error_page(request: HttpRequest, status: int, code: str, detail: str) -> HttpResponse:

@@ -99,6 +99,9 @@ def check_metadata(metadata: Mapping[str, Any]) -> None:
             raise _invalid("metadata", "holds a NUL character")
         if isinstance(value, float) and not math.isfinite(value):
             raise _invalid("metadata", "holds a number that is not finite")
+        if isinstance(value, float) and value.is_integer() and not -(2**63) <= value < 2**64:
+            # jsonb writes 1e30 as 31 digits, which come back as a whole number that no JSON writer of ours can hold.
+            raise _invalid("metadata", "holds a whole number past 64 bits; send it as text")
     try:
         size = len(orjson.dumps(metadata))
     except (TypeError, ValueError) as error:

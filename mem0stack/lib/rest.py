@@ -104,6 +104,24 @@ class Integer(serializers.IntegerField):
         return super().to_internal_value(data)
 
 
+class Number(serializers.FloatField):
+    """A number that really was one: DRF would take "0.5" and true."""
+
+    def to_internal_value(self, data: Any) -> float:
+        if isinstance(data, bool) or not isinstance(data, int | float):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class Uuid(serializers.UUIDField):
+    """An id as text: DRF would take the number 5 for one."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, str):
+            self.fail("invalid", value=data)
+        return super().to_internal_value(data)
+
+
 class Boolean(serializers.BooleanField):
     """true or false: DRF would take "on", 1 and "f"."""
 
@@ -140,3 +158,19 @@ def validated(shape: type[serializers.Serializer[Any]], data: Any, **options: An
     serializer = shape(data={} if data is None or data is empty else data, **options)
     serializer.is_valid(raise_exception=True)
     return dict(serializer.validated_data)
+
+
+def first_sentence(tree: Any, path: str = "") -> str:
+    """The first error of a tree of them, with the path to its field."""
+    if isinstance(tree, dict):
+        for name, below in tree.items():
+            if below:
+                return first_sentence(below, path if name == "non_field_errors" else f"{path}.{name}".lstrip("."))
+    if isinstance(tree, list):
+        for place, below in enumerate(tree):
+            if isinstance(below, dict | list):
+                if below:
+                    return first_sentence(below, f"{path}[{place}]")
+            else:
+                return f"{path}: {below}" if path else str(below)
+    return f"{path}: {tree}" if path else str(tree)

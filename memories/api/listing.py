@@ -1,9 +1,12 @@
 """The query strings of list routes: every field is a filter, in the same grammar as search."""
 
+import math
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.http import QueryDict
@@ -25,6 +28,8 @@ _MOMENTS = ("created_at", "updated_at", "event_at", "valid_from", "valid_to", "e
 _NUMBERS = {"seq": int, "version": int, "importance": float, "confidence": float, "quality": float}
 _RANGE = ("gt", "gte", "lt", "lte")
 _BOOLEANS = {"true": True, "false": False}
+_INTEGER = re.compile(r"-?[0-9]{1,19}")
+_FLOAT = re.compile(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
 
 
 def _parameter(name: str, description: str, **options: Any) -> OpenApiParameter:
@@ -100,7 +105,8 @@ def read(params: QueryDict) -> Wanted:
             values = params.getlist(name)
             if name == "namespace":
                 values = [texts.clean_namespace(value) for value in values]
-            conditions.append({name: {"in": values}})
+            # One value alone may be "*", any value at all; among several it would say nothing.
+            conditions.append({name: values[0] if len(values) == 1 else {"in": values}})
     for name in _SET_FIELDS:
         known.add(name)
         conditions += [{name: {"contains": value}} for value in params.getlist(name)]
@@ -117,7 +123,10 @@ def read(params: QueryDict) -> Wanted:
     for name in params:
         if name.startswith("metadata."):
             known.add(name)
-            conditions += [{"metadata": {name.removeprefix("metadata."): value}} for value in params.getlist(name)]
+            key = name.removeprefix("metadata.")
+            conditions += [
+                {"OR": [{"metadata": {key: one}} for one in _readings(value)]} for value in params.getlist(name)
+            ]
     if "q" in params:
         conditions.append({"text": params["q"]})
     if "pinned" in params:
@@ -168,11 +177,22 @@ def _boolean(name: str, params: QueryDict) -> bool:
     return _BOOLEANS[params[name]]
 
 
+def _readings(text: str) -> list[Any]:
+    """What a value in a query can mean in metadata: the text, and the number or boolean that it spells."""
+    if text in _BOOLEANS:
+        return [text, _BOOLEANS[text]]
+    if not _FLOAT.fullmatch(text):
+        return [text]
+    number = orjson.loads(text)
+    return [text, number] if math.isfinite(number) else [text]
+
+
 def _number(name: str, value: str, kind: type) -> Any:
-    try:
-        number = kind(value[:40])
-    except ValueError as error:
-        raise InvalidArgument(f"{name} is a number.", errors={name: ["a number is expected"]}) from error
+    # Python's own reading is wider than a query should be: 1_0, blanks, nan, the digits of every script.
+    if not (_INTEGER if kind is int else _FLOAT).fullmatch(value):
+        what = "a whole number" if kind is int else "a number"
+        raise InvalidArgument(f"{name} is {what}.", errors={name: [f"{what} is expected"]})
+    number = kind(value)
     if kind is int and not -(2**31) <= number < 2**31:
         raise InvalidArgument(f"{name} is out of range.", errors={name: ["out of range"]})
     return number

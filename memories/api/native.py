@@ -15,7 +15,7 @@ from accounts.actors import Actor, acting_as
 from accounts.models import Scope
 from mem0stack.lib.errors import Forbidden, InvalidArgument, Mem0Error, NotFound, NothingValid
 from mem0stack.lib.pagination import paginate
-from mem0stack.lib.rest import validated
+from mem0stack.lib.rest import first_sentence, validated
 from mem0stack.lib.schema import page_of
 from memories import services
 from memories.api import listing, shapes
@@ -88,7 +88,7 @@ class OneMemory(APIView):
         key = _idempotency_key(request, changes)
         options = {name: changes.pop(name) for name in ("expected_version", "allow_secret") if name in changes}
         if not changes:
-            raise InvalidArgument("Name what to change: content, tags, metadata, state, ...")
+            raise _nothing_to_change()
         services.update(actor, memory_id, changes, idempotency_key=key, **options)
         return Response(_one(actor, memory_id, even_deleted=True))
 
@@ -142,8 +142,14 @@ class Batch(APIView):
                 "Nothing was written; `errors` says why for each operation that cannot be read.",
                 errors={str(place): _error(one.error) for place, one in bad.items()},
             )
-        good = [one for one in read if isinstance(one, Operation)]
-        done = iter(services.batch(request.auth, good, atomic=atomic, idempotency_key=key))
+        good = {place: one for place, one in enumerate(read) if isinstance(one, Operation)}
+        try:
+            done = iter(services.batch(request.auth, list(good.values()), atomic=atomic, idempotency_key=key))
+        except NothingValid as error:
+            # The service counted the operations that could be read; the caller counts those that were sent.
+            reasons = dict(zip(good, (error.errors or {}).values(), strict=False))
+            reasons |= {place: _error(one.error) for place, one in bad.items()}
+            raise NothingValid(error.detail, errors={str(place): reasons[place] for place in sorted(reasons)}) from None
         outcomes = [one if isinstance(one, Refused) else next(done) for one in read]
         results = [_result(raw, outcome) for raw, outcome in zip(given["operations"], outcomes, strict=True)]
         refused = sum(isinstance(outcome, Refused) for outcome in outcomes)
@@ -230,6 +236,10 @@ def _unknown() -> NotFound:
     return NotFound("There is no such memory, or none that you may see. Search for it, or list your memories.")
 
 
+def _nothing_to_change() -> InvalidArgument:
+    return InvalidArgument("Name what to change: content, tags, metadata, state, ...")
+
+
 def _messages(given: Mapping[str, Any]) -> list[NewMemory]:
     """One memory for each message that is not a system one, in one run, in their order."""
     shared = {name: value for name, value in given.items() if name != "messages"}
@@ -258,7 +268,7 @@ def _operation(raw: Mapping[str, Any]) -> Operation | Refused:
             raise InvalidArgument("op is add, update or delete.")
         given = validated(shape, raw)
     except ValidationError as error:
-        return Refused(InvalidArgument(_sentence(error)))
+        return Refused(InvalidArgument(first_sentence(error.detail)))
     except Mem0Error as error:
         return Refused(error)
     op = given.pop("op")
@@ -266,13 +276,9 @@ def _operation(raw: Mapping[str, Any]) -> Operation | Refused:
         return Operation("add", new=NewMemory(**given))
     memory_id, version = given.pop("id"), given.pop("expected_version", None)
     allow_secret = given.pop("allow_secret", False)
+    if op == "update" and not given:
+        return Refused(_nothing_to_change())
     return Operation(op, memory_id=memory_id, changes=given, expected_version=version, allow_secret=allow_secret)
-
-
-def _sentence(error: ValidationError) -> str:
-    name, problems = next(iter(error.detail.items())) if isinstance(error.detail, dict) else ("", error.detail)
-    problem = problems[0] if isinstance(problems, list) else problems
-    return f"{name}: {problem}"
 
 
 def _result(raw: Mapping[str, Any], outcome: Written | Refused) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from mem0stack.lib.rest import AwareDateTime, Boolean, Integer, StrictSerializer, Text
+from mem0stack.lib.rest import AwareDateTime, Boolean, Integer, Number, StrictSerializer, Text, Uuid
 from memories.models import LABEL_LENGTH, NAME_LENGTH, Event, Kind, Standing, State
 from memories.search import MAX_EXPAND, MAX_QUERY, MAX_TOP_K
 from memories.services.once import MAX_KEY
@@ -97,7 +97,7 @@ class Changes(StrictSerializer):
     pinned = Boolean(required=False)
     state = serializers.ChoiceField(choices=[State.ACTIVE, State.PAUSED, State.ARCHIVED], required=False)
     standing = serializers.ChoiceField(choices=Standing.choices, required=False)
-    superseded_by = serializers.UUIDField(required=False, allow_null=True)
+    superseded_by = Uuid(required=False, allow_null=True)
 
 
 class UpdateShape(Changes):
@@ -123,14 +123,14 @@ class BatchAdd(OneMemory):
 
 class BatchUpdate(Changes):
     op = serializers.ChoiceField(choices=["update"])
-    id = serializers.UUIDField()
+    id = Uuid()
     expected_version = Integer(required=False, min_value=1, max_value=2**31 - 1)
     allow_secret = Boolean(required=False)
 
 
 class BatchDelete(StrictSerializer):
     op = serializers.ChoiceField(choices=["delete"])
-    id = serializers.UUIDField()
+    id = Uuid()
     expected_version = Integer(required=False, min_value=1, max_value=2**31 - 1)
 
 
@@ -138,7 +138,7 @@ class SearchShape(StrictSerializer):
     query = Text(max_length=MAX_QUERY)
     top_k = Integer(required=False, min_value=1, max_value=MAX_TOP_K, default=10)
     filters = serializers.DictField(required=False, help_text="mem0's filter grammar; see docs/filters.md.")
-    threshold = serializers.FloatField(required=False, min_value=0, max_value=1, default=0.0)
+    threshold = Number(required=False, min_value=0, max_value=1, default=0.0)
     namespace = Text(required=False, max_length=NAME_LENGTH * 2, help_text="This project and `personal`; `*` is all.")
     as_of = AwareDateTime(required=False)
     expand = Integer(required=False, min_value=0, max_value=MAX_EXPAND, default=0)
@@ -148,7 +148,7 @@ class SearchShape(StrictSerializer):
 
 class ShareShape(StrictSerializer):
     grantee = Text(max_length=150, help_text="The other user's name.")
-    memory = serializers.UUIDField(required=False)
+    memory = Uuid(required=False)
     namespace = Text(required=False, max_length=NAME_LENGTH)
     can_add = Boolean(required=False)
     expires_at = _moment()

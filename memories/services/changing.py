@@ -136,6 +136,11 @@ def _update(actor: Actor, memory: Memory, operation: Operation) -> Written:
     categories = given.pop("categories", None)
     changes = {name: value for name, value in given.items() if getattr(memory, name) != value}
     check_validity(changes.get("valid_from", memory.valid_from), changes.get("valid_to", memory.valid_to))
+    if changes.get("kind") == Kind.MESSAGE and memory.seq is None:
+        raise InvalidArgument(
+            "Only a memory with a place in a run can be a message; add it as one instead.",
+            errors={"kind": ["needs run_id and seq"]},
+        )
     if changes.get("standing", Standing.SUPERSEDED) != Standing.SUPERSEDED:
         changes["superseded_by_id"] = None
     if "state" in changes:

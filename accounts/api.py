@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from django.urls import path
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -15,9 +15,11 @@ from accounts import services
 from accounts.actors import Actor
 from accounts.models import ApiKey, Scope, User, validate_timezone
 from mem0stack.lib.errors import Forbidden, InvalidArgument
-from mem0stack.lib.pagination import MAX_SIZE, paginate
-from mem0stack.lib.rest import AwareDateTime, StrictSerializer, Text, validated
-from mem0stack.lib.schema import page_of
+from mem0stack.lib.pagination import paginate
+from mem0stack.lib.rest import AwareDateTime, StrictSerializer, Text, refuse_unknown, validated
+from mem0stack.lib.schema import PAGE_PARAMETERS, page_of, page_parameters
+
+_ORDERS = ("-created_at", "created_at")
 
 
 class MeShape(StrictSerializer):
@@ -25,11 +27,13 @@ class MeShape(StrictSerializer):
 
 
 class KeyShape(StrictSerializer):
-    name = Text(max_length=128)
+    name = Text(max_length=128, trim_whitespace=True)
     scopes = serializers.ListField(
         child=serializers.ChoiceField(choices=Scope.choices), min_length=1, required=False, help_text="read and write."
     )
-    namespaces = serializers.ListField(child=Text(max_length=200), min_length=1, max_length=100, required=False)
+    namespaces = serializers.ListField(
+        child=Text(max_length=200, trim_whitespace=True), min_length=1, max_length=100, required=False
+    )
     expires_at = AwareDateTime(required=False, allow_null=True)
 
 
@@ -63,6 +67,7 @@ class Me(APIView):
     @extend_schema(operation_id="me_get", responses=MeReply)
     def get(self, request: Request) -> Response:
         """Who the credential makes you, and what it allows."""
+        refuse_unknown(request.query_params, ())
         return Response(_represent_me(request.auth, request.user))
 
     @extend_schema(operation_id="me_update", request=MeShape, responses=MeReply)
@@ -80,16 +85,14 @@ class Keys(APIView):
 
     @extend_schema(
         operation_id="keys_list",
-        parameters=[
-            OpenApiParameter("page_size", {"type": "integer", "minimum": 1, "maximum": MAX_SIZE}),
-            OpenApiParameter("cursor", str),
-        ],
+        parameters=page_parameters(_ORDERS),
         responses=page_of(KeyReply),
     )
     def get(self, request: Request) -> Response:
         """Your keys, ended ones too, without the keys themselves."""
+        refuse_unknown(request.query_params, PAGE_PARAMETERS)
         keys = ApiKey.objects.filter(user=request.user)
-        page = paginate(request, [keys], orders=["-created_at", "created_at"])
+        page = paginate(request, [keys], orders=_ORDERS)
         return Response(page.reply([_represent_key(key) for key in page.rows]))
 
     @extend_schema(operation_id="keys_add", request=KeyShape, responses={201: NewKeyReply})

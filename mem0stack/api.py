@@ -13,7 +13,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from mem0stack.lib.errors import Mem0Error
-from mem0stack.lib.rest import dumps, first_sentence
+from mem0stack.lib.rest import dumps, first_sentence, plain_errors
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +62,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         return None
     body = {"detail": detail, "code": code, "request_id": request_id}
     if errors:
-        body["errors"] = errors
+        body["errors"] = plain_errors(errors)
     return Response(body, status=status, headers=headers)
 
 

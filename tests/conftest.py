@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.contrib.staticfiles.storage import staticfiles_storage
+from django.core.management import call_command
 from django.db import connection
 from django.test import TransactionTestCase
 from django.test.utils import setup_databases, teardown_databases
@@ -56,6 +58,14 @@ def _teardown_as_owner(case: TransactionTestCase, original: Any = TransactionTes
 
 
 TransactionTestCase._fixture_teardown = _teardown_as_owner  # type: ignore[method-assign]
+
+
+@pytest.fixture(scope="session")
+def static_files() -> None:
+    """Collected, for tests that render pages: their templates ask the manifest for every file's name."""
+    call_command("collectstatic", interactive=False, verbosity=0)
+    # It was read when the first page or request was made, perhaps before there was one.
+    staticfiles_storage.hashed_files = staticfiles_storage.load_manifest()[0]
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ from drf_spectacular.utils import OpenApiParameter
 
 from accounts.actors import Actor
 from mem0stack.lib.errors import InvalidArgument
-from mem0stack.lib.pagination import MAX_SIZE
+from mem0stack.lib.rest import refuse_unknown
+from mem0stack.lib.schema import page_parameters
 from memories import texts
 from memories.filters import Filter, parse, to_q
 from memories.models import Kind, Standing, State
@@ -36,15 +37,8 @@ def _parameter(name: str, description: str, **options: Any) -> OpenApiParameter:
     return OpenApiParameter(name, options.pop("type", str), description=description, **options)
 
 
-PAGE_PARAMETERS = [
-    _parameter(
-        "page_size", f"1 to {MAX_SIZE}; 50 when left out.", type={"type": "integer", "minimum": 1, "maximum": MAX_SIZE}
-    ),
-    _parameter("cursor", "From a page's `next` or `previous`."),
-]
 PARAMETERS = [
-    *PAGE_PARAMETERS,
-    _parameter("order", "Newest first when left out.", enum=ORDERS),
+    *page_parameters(ORDERS),
     _parameter("q", "Text that the content holds, in any case."),
     *(_parameter(name, f"Exactly this {name}; several mean any of them.", many=True) for name in _TEXT_FIELDS),
     *(_parameter(name, "Any of these.", enum=values, many=True) for name, values in _CHOICE_FIELDS.items()),
@@ -158,15 +152,6 @@ def read_version(params: QueryDict) -> int | None:
     if version < 1:
         raise InvalidArgument("expected_version is 1 or more.", errors={"expected_version": ["1 or more"]})
     return version
-
-
-def refuse_unknown(params: QueryDict, known: Collection[str]) -> None:
-    unknown = sorted(set(params) - set(known))
-    if unknown:
-        raise InvalidArgument(
-            f"{', '.join(name[:100] for name in unknown)}: unknown here. Known are {', '.join(sorted(known))}.",
-            errors={name[:100]: ["unknown parameter"] for name in unknown},
-        )
 
 
 def _boolean(name: str, params: QueryDict) -> bool:

@@ -15,14 +15,16 @@ from accounts.actors import Actor, acting_as
 from accounts.models import Scope
 from mem0stack.lib.errors import Forbidden, InvalidArgument, Mem0Error, NotFound, NothingValid
 from mem0stack.lib.pagination import paginate
-from mem0stack.lib.rest import first_sentence, validated
-from mem0stack.lib.schema import page_of
+from mem0stack.lib.rest import first_sentence, refuse_unknown, validated
+from mem0stack.lib.schema import PAGE_PARAMETERS, page_of, page_parameters
 from memories import services
 from memories.api import listing, shapes
 from memories.filters import parse
 from memories.models import Event, Kind, Memory, MemoryHistory
 from memories.search import Hit, search
 from memories.services import NewMemory, Operation, Refused, Written
+
+_BY_TIME = ("-created_at", "created_at")
 
 
 class Memories(APIView):
@@ -111,11 +113,11 @@ class Restore(APIView):
 
 class History(APIView):
     @extend_schema(
-        operation_id="memories_history", parameters=listing.PAGE_PARAMETERS, responses=page_of(shapes.HistoryReply)
+        operation_id="memories_history", parameters=page_parameters(_BY_TIME), responses=page_of(shapes.HistoryReply)
     )
     def get(self, request: Request, memory_id: UUID) -> Response:
         """Every change of a memory of the caller's own, newest first."""
-        listing.refuse_unknown(request.query_params, {"page_size", "cursor", "order"})
+        refuse_unknown(request.query_params, PAGE_PARAMETERS)
         actor: Actor = request.auth
         with acting_as(actor):
             memory = Memory.objects.visible_to(actor).filter(id=memory_id).only("id", "owner_id").first()
@@ -124,7 +126,7 @@ class History(APIView):
             if memory.owner_id != actor.owner_id:
                 raise Forbidden("The history of a memory is for its owner alone.")
             changes = MemoryHistory.objects.filter(owner_id=actor.owner_id, memory_id=memory_id).select_related("by")
-            page = paginate(request, [changes], orders=["-created_at", "created_at"])
+            page = paginate(request, [changes], orders=_BY_TIME)
             return Response(page.reply([_represent_change(change) for change in page.rows]))
 
 

@@ -13,30 +13,29 @@ from rest_framework.views import APIView
 from accounts.actors import Actor, acting_as
 from mem0stack.lib.errors import InvalidArgument, NotFound
 from mem0stack.lib.pagination import paginate
-from mem0stack.lib.rest import validated
-from mem0stack.lib.schema import page_of
+from mem0stack.lib.rest import refuse_unknown, validated
+from mem0stack.lib.schema import PAGE_PARAMETERS, page_of, page_parameters
 from memories import services
-from memories.api import listing, shapes
+from memories.api import shapes
 from memories.models import App, Category, Memory, MemoryCategory, Namespace, Share
 
 _DIRECTIONS = ("given", "received")
 _BY_NAME = ("name", "-name", "-created_at", "created_at")
 _BY_TIME = ("-created_at", "created_at")
-_PAGE = {"page_size", "cursor", "order"}
 
 
 class Shares(APIView):
     @extend_schema(
         operation_id="shares_list",
         parameters=[
-            *listing.PAGE_PARAMETERS,
+            *page_parameters(_BY_TIME),
             OpenApiParameter("direction", str, enum=_DIRECTIONS, description="Both when left out."),
         ],
         responses=page_of(shapes.ShareReply),
     )
     def get(self, request: Request) -> Response:
         """Shares that the caller gave, ended ones too, and those received that are in force."""
-        listing.refuse_unknown(request.query_params, _PAGE | {"direction"})
+        refuse_unknown(request.query_params, PAGE_PARAMETERS | {"direction"})
         direction = request.query_params.get("direction")
         if direction not in (None, *_DIRECTIONS):
             raise InvalidArgument("direction is given or received.", errors={"direction": ["unknown"]})
@@ -78,11 +77,11 @@ class OneShare(APIView):
 
 class Namespaces(APIView):
     @extend_schema(
-        operation_id="namespaces_list", parameters=listing.PAGE_PARAMETERS, responses=page_of(shapes.NamespaceReply)
+        operation_id="namespaces_list", parameters=page_parameters(_BY_NAME), responses=page_of(shapes.NamespaceReply)
     )
     def get(self, request: Request) -> Response:
         """The caller's namespaces and those shared with them, with how many memories each holds."""
-        listing.refuse_unknown(request.query_params, _PAGE)
+        refuse_unknown(request.query_params, PAGE_PARAMETERS)
         actor: Actor = request.auth
         with acting_as(actor):
             own = Namespace.objects.filter(owner_id=actor.owner_id)
@@ -109,10 +108,10 @@ class Namespaces(APIView):
 
 
 class Apps(APIView):
-    @extend_schema(operation_id="apps_list", parameters=listing.PAGE_PARAMETERS, responses=page_of(shapes.AppReply))
+    @extend_schema(operation_id="apps_list", parameters=page_parameters(_BY_NAME), responses=page_of(shapes.AppReply))
     def get(self, request: Request) -> Response:
         """The client programs that wrote the caller's memories."""
-        listing.refuse_unknown(request.query_params, _PAGE)
+        refuse_unknown(request.query_params, PAGE_PARAMETERS)
         actor: Actor = request.auth
         with acting_as(actor):
             page = paginate(request, [App.objects.filter(owner_id=actor.owner_id)], orders=_BY_NAME)
@@ -139,11 +138,11 @@ class OneApp(APIView):
 
 class Categories(APIView):
     @extend_schema(
-        operation_id="categories_list", parameters=listing.PAGE_PARAMETERS, responses=page_of(shapes.CategoryReply)
+        operation_id="categories_list", parameters=page_parameters(_BY_NAME), responses=page_of(shapes.CategoryReply)
     )
     def get(self, request: Request) -> Response:
         """The caller's categories, with how many memories each has."""
-        listing.refuse_unknown(request.query_params, _PAGE)
+        refuse_unknown(request.query_params, PAGE_PARAMETERS)
         actor: Actor = request.auth
         with acting_as(actor):
             page = paginate(request, [_with_count(Category.objects.filter(owner_id=actor.owner_id))], orders=_BY_NAME)
@@ -179,7 +178,7 @@ class Stats(APIView):
     @extend_schema(operation_id="stats", responses=shapes.StatsReply)
     def get(self, request: Request) -> Response:
         """How much the caller remembers."""
-        listing.refuse_unknown(request.query_params, set())
+        refuse_unknown(request.query_params, set())
         actor: Actor = request.auth
         with acting_as(actor):
             rows = Memory.objects.owned_by(actor)

@@ -16,7 +16,7 @@ from accounts.actors import Actor
 from accounts.models import ApiKey, Scope, User, validate_timezone
 from mem0stack.lib.errors import Forbidden, InvalidArgument
 from mem0stack.lib.pagination import paginate
-from mem0stack.lib.rest import AwareDateTime, StrictSerializer, Text, refuse_unknown, validated
+from mem0stack.lib.rest import AwareDateTime, Listed, StrictSerializer, Text, refuse_unknown, validated
 from mem0stack.lib.schema import PAGE_PARAMETERS, page_of, page_parameters
 
 _ORDERS = ("-created_at", "created_at")
@@ -28,12 +28,14 @@ class MeShape(StrictSerializer):
 
 class KeyShape(StrictSerializer):
     name = Text(max_length=128, trim_whitespace=True)
-    scopes = serializers.ListField(
-        child=serializers.ChoiceField(choices=Scope.choices), min_length=1, required=False, help_text="read and write."
+    scopes = Listed(
+        child=serializers.ChoiceField(choices=Scope.choices),
+        min_length=1,
+        max_length=len(Scope),
+        required=False,
+        help_text="read and write.",
     )
-    namespaces = serializers.ListField(
-        child=Text(max_length=200, trim_whitespace=True), min_length=1, max_length=100, required=False
-    )
+    namespaces = Listed(child=Text(max_length=200, trim_whitespace=True), min_length=1, max_length=100, required=False)
     expires_at = AwareDateTime(required=False, allow_null=True)
 
 
@@ -108,7 +110,7 @@ class Keys(APIView):
 class OneKey(APIView):
     required_scopes = {"DELETE": Scope.ADMIN}
 
-    @extend_schema(operation_id="keys_revoke", responses=KeyReply)
+    @extend_schema(operation_id="keys_revoke", responses={200: KeyReply})
     def delete(self, request: Request, key_id: UUID) -> Response:
         """End a key of yours, at once."""
         return Response(_represent_key(services.revoke_api_key(str(key_id), user=request.user)))

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import structlog
-from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.core.exceptions import DisallowedHost, PermissionDenied, RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from psycopg.errors import QueryCanceled
@@ -92,7 +92,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     if isinstance(exception, RequestDataTooBig):
         return _error_page(request, 413, "too_large", "The body is too long. Split it.")
     detail = "This request cannot be understood."
-    if isinstance(exception, SuspiciousOperation) and "Host" in str(exception):
+    if isinstance(exception, DisallowedHost):
         detail = "This host name is not served here. Add it to ALLOWED_HOSTS."
     return _error_page(request, 400, "invalid_argument", detail)
 

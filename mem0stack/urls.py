@@ -41,7 +41,7 @@ urlpatterns = [
     path("api/v2/", include(memories_urls)),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(), name="docs"),
-    path("api/redoc/", SpectacularRedocView.as_view(), name="redoc"),
+    path("api/redoc/", SpectacularRedocView.as_view(template_name="mem0stack/redoc.html"), name="redoc"),
     path("api/", include("rest_framework.urls")),
     path("admin/", admin.site.urls),
 ]

@@ -67,7 +67,7 @@ class Memories(APIView):
         return Response(body, status=201)
 
     @extend_schema(
-        operation_id="memories_delete_all", parameters=listing.SCOPE_PARAMETERS, responses=shapes.DeletedReply
+        operation_id="memories_delete_all", parameters=listing.SCOPE_PARAMETERS, responses={200: shapes.DeletedReply}
     )
     def delete(self, request: Request) -> Response:
         """Delete every memory in an explicit scope; `dry_run=true` only counts them."""
@@ -94,7 +94,9 @@ class OneMemory(APIView):
         services.update(actor, memory_id, changes, idempotency_key=key, **options)
         return Response(_one(actor, memory_id, even_deleted=True))
 
-    @extend_schema(operation_id="memories_delete", parameters=listing.VERSION_PARAMETERS, responses=shapes.WrittenReply)
+    @extend_schema(
+        operation_id="memories_delete", parameters=listing.VERSION_PARAMETERS, responses={200: shapes.WrittenReply}
+    )
     def delete(self, request: Request, memory_id: UUID) -> Response:
         """Delete a memory; it can be restored for 30 days."""
         version = listing.read_version(request.query_params)

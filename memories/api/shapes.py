@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from mem0stack.lib.rest import AwareDateTime, Boolean, Integer, Number, StrictSerializer, Text, Uuid
+from mem0stack.lib.rest import AwareDateTime, Boolean, Integer, Listed, Number, StrictSerializer, Text, Uuid
 from memories.models import LABEL_LENGTH, NAME_LENGTH, Event, Kind, Standing, State
 from memories.search import MAX_EXPAND, MAX_QUERY, MAX_TOP_K
 from memories.services.once import MAX_KEY
@@ -27,8 +27,8 @@ class Labelled(StrictSerializer):
 
     kind = serializers.ChoiceField(choices=Kind.choices, required=False)
     metadata = serializers.DictField(required=False, help_text="Free JSON, up to 16 KiB.")
-    tags = serializers.ListField(child=Text(max_length=MAX_TAG), max_length=MAX_TAGS, required=False)
-    categories = serializers.ListField(child=Text(max_length=LABEL_LENGTH), max_length=MAX_CATEGORIES, required=False)
+    tags = Listed(child=Text(max_length=MAX_TAG), max_length=MAX_TAGS, required=False)
+    categories = Listed(child=Text(max_length=LABEL_LENGTH), max_length=MAX_CATEGORIES, required=False)
     namespace = Text(
         required=False,
         max_length=NAME_LENGTH * 2,
@@ -64,7 +64,7 @@ class AddShape(OneMemory):
     """One memory by `content`, or a conversation by `messages`; one of the two."""
 
     content = Text(max_length=MAX_CONTENT, required=False)
-    messages = serializers.ListField(child=Message(), min_length=1, max_length=MAX_MESSAGES, required=False)
+    messages = Listed(child=Message(), min_length=1, max_length=MAX_MESSAGES, required=False)
     infer = Boolean(required=False, help_text="Have a model extract facts afterwards, where there is one.")
     idempotency_key = Text(required=False, max_length=MAX_KEY)
 
@@ -86,8 +86,8 @@ class Changes(StrictSerializer):
     content = Text(max_length=MAX_CONTENT, required=False)
     kind = serializers.ChoiceField(choices=Kind.choices, required=False)
     metadata = serializers.DictField(required=False, help_text="Replaces the whole metadata.")
-    tags = serializers.ListField(child=Text(max_length=MAX_TAG), max_length=MAX_TAGS, required=False)
-    categories = serializers.ListField(child=Text(max_length=LABEL_LENGTH), max_length=MAX_CATEGORIES, required=False)
+    tags = Listed(child=Text(max_length=MAX_TAG), max_length=MAX_TAGS, required=False)
+    categories = Listed(child=Text(max_length=LABEL_LENGTH), max_length=MAX_CATEGORIES, required=False)
     namespace = Text(required=False, max_length=NAME_LENGTH * 2)
     speaker = _label()
     event_at = AwareDateTime(required=False)
@@ -107,7 +107,7 @@ class UpdateShape(Changes):
 
 
 class BatchShape(StrictSerializer):
-    operations = serializers.ListField(
+    operations = Listed(
         child=serializers.DictField(),
         min_length=1,
         max_length=MAX_BATCH,

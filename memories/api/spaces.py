@@ -68,7 +68,7 @@ class OneShare(APIView):
         """One share, given or received."""
         return Response(_read_share(request.auth, share_id))
 
-    @extend_schema(operation_id="shares_revoke", responses=shapes.ShareReply)
+    @extend_schema(operation_id="shares_revoke", responses={200: shapes.ShareReply})
     def delete(self, request: Request, share_id: UUID) -> Response:
         """End a share of the caller's, at once."""
         services.unshare(request.auth, share_id)
@@ -166,7 +166,7 @@ class OneCategory(APIView):
         """One category."""
         return Response(_read_category(request.auth, category_id))
 
-    @extend_schema(operation_id="categories_delete", responses=shapes.CategoryReply)
+    @extend_schema(operation_id="categories_delete", responses={200: shapes.CategoryReply})
     def delete(self, request: Request, category_id: UUID) -> Response:
         """Take a category away; its memories stay."""
         category = _read_category(request.auth, category_id)

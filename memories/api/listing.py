@@ -18,7 +18,7 @@ from mem0stack.lib.rest import refuse_unknown
 from mem0stack.lib.schema import page_parameters
 from memories import texts
 from memories.filters import Filter, parse, to_q
-from memories.models import Kind, Standing, State
+from memories.models import NAME_LENGTH, Kind, Standing, State
 from memories.querysets import MemoryQuerySet
 
 ORDERS = ("-created_at", "created_at", "-updated_at", "updated_at", "-event_at", "event_at")
@@ -139,7 +139,7 @@ def read_scope(params: QueryDict) -> dict[str, Any]:
     refuse_unknown(params, {*labels, "all", "dry_run"})
     scope: dict[str, Any] = {name: params[name] for name in labels if name in params}
     for name, value in scope.items():
-        if not value or "\x00" in value or len(value) > texts.NAME_LENGTH * 2:
+        if not value or "\x00" in value or len(value) > NAME_LENGTH * 2:
             raise InvalidArgument(f"{name} needs a value.", errors={name: ["needs a value"]})
     return scope | {"everything": _boolean("all", params), "dry_run": _boolean("dry_run", params)}
 
@@ -148,7 +148,7 @@ def read_version(params: QueryDict) -> int | None:
     refuse_unknown(params, {"expected_version"})
     if "expected_version" not in params:
         return None
-    version: int = _number("expected_version", params["expected_version"], int)
+    version: int = _number("expected_version", str(params["expected_version"]), int)
     if version < 1:
         raise InvalidArgument("expected_version is 1 or more.", errors={"expected_version": ["1 or more"]})
     return version
@@ -157,9 +157,10 @@ def read_version(params: QueryDict) -> int | None:
 def _boolean(name: str, params: QueryDict) -> bool:
     if name not in params:
         return False
-    if params[name] not in _BOOLEANS:
+    given = str(params[name])
+    if given not in _BOOLEANS:
         raise InvalidArgument(f"{name} is true or false.", errors={name: ["true or false"]})
-    return _BOOLEANS[params[name]]
+    return _BOOLEANS[given]
 
 
 def _readings(text: str) -> list[Any]:

@@ -7,6 +7,7 @@ import structlog
 from django.core.exceptions import DisallowedHost, PermissionDenied, RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import is_valid_path
 from psycopg.errors import QueryCanceled
 from psycopg_pool import PoolTimeout
 from rest_framework import exceptions
@@ -99,9 +100,10 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler404."""
-    return _error_page(
-        request, 404, "not_found", f"There is nothing at {request.path}. See /api/docs/ for what there is."
-    )
+    detail = f"There is nothing at {request.path[:200]}. See /api/docs/ for what there is."
+    if not request.path.endswith("/") and is_valid_path(f"{request.path_info}/"):
+        detail = f"Addresses end in a slash: {request.path}/."
+    return _error_page(request, 404, "not_found", detail)
 
 
 def forbidden(request: HttpRequest, exception: Exception | None = None, reason: str = "") -> HttpResponse:

@@ -378,6 +378,15 @@ def test_an_address_of_nothing_is_404_in_json(alice: Caller, path: str) -> None:
     refusal(alice.get(path), 404, "not_found")
 
 
+def test_without_its_slash_a_reader_is_redirected_and_a_writer_is_told(alice: Caller) -> None:
+    moved = alice.get("memories?q=a")
+
+    assert (moved.status_code, moved["Location"]) == (301, "/api/v2/memories/?q=a")
+    for method, path in (("POST", "search"), ("POST", "memories"), ("PATCH", f"memories/{UNKNOWN}")):
+        body = refusal(alice.request(method, path, {"query": "x"}), 404, "not_found")
+        assert f"{ROOT}{path}/" in body["detail"]
+
+
 @pytest.mark.parametrize(
     "query",
     [

@@ -78,3 +78,16 @@ def test_with_the_database_away_a_request_is_503_within_the_pools_three_seconds(
     assert time.monotonic() - started < 3.5
     refusal(reply, 503, "unavailable")
     assert reply["Retry-After"] == "1"
+
+
+@pytest.mark.django_db
+def test_a_statement_that_takes_too_long_is_503_with_its_own_code() -> None:
+    alice = Caller("alice")
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = 1")
+    operations = [{"op": "add", "content": f"Memory number {n}."} for n in range(500)]
+
+    reply = alice.post("memories/batch/", {"operations": operations})
+
+    refusal(reply, 503, "timeout")
+    assert reply["Retry-After"] == "1"

@@ -18,7 +18,7 @@ from memories.embeddings import embed_documents
 from memories.lexical import document_terms, length
 from memories.models import PERSONAL, App, Event, Kind, Memory, Namespace, Share, Standing, State
 from memories.services import rows
-from memories.services.changing import check_kind, check_validity, save_change
+from memories.services.changing import TIMES, check_kind, check_validity, save_change
 from memories.services.outcomes import NewMemory, Outcome, Refused, Written
 
 _MAX_SEQ = 2**31 - 1
@@ -89,6 +89,8 @@ def _draft(actor: Actor, new: NewMemory) -> Draft:
     if new.seq is not None and new.run_id is None:
         raise InvalidArgument("seq is a place within a run; send run_id too.", errors={"run_id": ["needed with seq"]})
     check_kind(new.kind)
+    for name in TIMES:
+        texts.check_time(name, getattr(new, name))
     check_validity(new.valid_from, new.valid_to)
     now = timezone.now()
     memory_id = uuid7()
@@ -204,6 +206,8 @@ def _assign_seq(owner_id: int, memories: Sequence[Memory]) -> None:
         last = in_run.aggregate(last=Max("seq"))["last"]
         for memory in runs[namespace_id, run_id]:
             if memory.seq is None:
+                if last == _MAX_SEQ:
+                    raise Conflict(f"The run {run_id!r} is full: it has a memory at place {_MAX_SEQ}. Begin a new run.")
                 memory.seq = 0 if last is None else last + 1
             last = memory.seq if last is None else max(last, memory.seq)
 

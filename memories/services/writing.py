@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
-from itertools import groupby
 from typing import Any
 from uuid import UUID
 
@@ -38,6 +37,7 @@ log = structlog.get_logger(__name__)
 
 RESTORABLE_FOR = timedelta(days=30)
 MAX_BATCH = 1_000
+Prepared = adding.Draft | Operation | Refused
 _CHUNK = 500
 
 
@@ -96,12 +96,12 @@ def batch(
     actor.require(Scope.WRITE)
     if not 1 <= len(operations) <= MAX_BATCH:
         raise InvalidArgument(f"A batch has 1 to {MAX_BATCH} operations; this one has {len(operations)}.")
-    prepared = adding.prepare(actor, [operation.new for operation in operations if operation.new is not None])
+    prepared = _prepare(actor, operations)
     if atomic:
         raise_first(prepared, of=len(operations))
 
     def write() -> list[Outcome]:
-        outcomes = _apply(actor, operations, prepared)
+        outcomes = _apply(actor, prepared)
         if atomic:
             raise_first(outcomes, of=len(operations))
         if all(isinstance(outcome, Refused) for outcome in outcomes):
@@ -109,7 +109,12 @@ def batch(
         return outcomes
 
     def request() -> Mapping[str, Any]:
-        return {"batch": [asdict(operation) for operation in operations], "atomic": atomic}
+        # What is refused may not even be JSON; its refusal stands for it.
+        asked = [
+            one.error.detail if isinstance(one, Refused) else asdict(operation)
+            for one, operation in zip(prepared, operations, strict=True)
+        ]
+        return {"batch": asked, "atomic": atomic}
 
     with acting_as(actor):
         return once(actor, idempotency_key, request, write)
@@ -180,13 +185,21 @@ def delete_all(
     return deleted
 
 
-def _apply(actor: Actor, operations: Sequence[Operation], prepared: Sequence[adding.Draft | Refused]) -> list[Outcome]:
+def _prepare(actor: Actor, operations: Sequence[Operation]) -> list[Prepared]:
+    """Everything that needs no database, one for each operation."""
+    drafts = iter(adding.prepare(actor, [operation.new for operation in operations if operation.new is not None]))
+    return [changing.prepare(operation) if operation.new is None else next(drafts) for operation in operations]
+
+
+def _apply(actor: Actor, prepared: Sequence[Prepared]) -> list[Outcome]:
     """Do them in order, neighbouring additions at once. Runs in the caller's transaction."""
     outcomes: list[Outcome] = []
-    drafts = iter(prepared)
-    for is_addition, run in groupby(operations, key=lambda operation: operation.op == "add"):
-        if is_addition:
-            outcomes += adding.apply(actor, [next(drafts) for _ in run])
-        else:
-            outcomes += [changing.apply(actor, operation) for operation in run]
-    return outcomes
+    additions: list[adding.Draft | Refused] = []
+    for one in prepared:
+        if not isinstance(one, Operation):
+            additions.append(one)
+            continue
+        outcomes += adding.apply(actor, additions)
+        outcomes.append(changing.apply(actor, one))
+        additions = []
+    return outcomes + adding.apply(actor, additions)

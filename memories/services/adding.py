@@ -142,7 +142,9 @@ def _space(actor: Actor, namespace: str) -> tuple[Actor, str]:
     if slash:
         grants = Share.objects.received_by(actor).filter(owner__username=owner_name, namespace__name=name)
         grant = grants.select_related("owner").first()
-        if grant is not None:
+        # A namespace of the actor's own keeps its name, whatever somebody shares later.
+        is_own = Namespace.objects.filter(owner_id=actor.owner_id, name=namespace).exists()
+        if grant is not None and not is_own:
             if not grant.can_add:
                 raise Forbidden(f"{owner_name} shares {name!r} with you for reading only. Ask for can_add.")
             return replace(actor, user=grant.owner), name

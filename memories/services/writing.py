@@ -163,10 +163,14 @@ def delete_all(
             "Name what to delete: namespace, user_id, agent_id or run_id; or all=true for everything of yours."
         )
 
+    if namespace is not None:
+        namespace = texts.clean_namespace(namespace)
+        actor.require_namespace(namespace)
+
     def in_scope() -> MemoryQuerySet:
         found = Memory.objects.owned_by(actor).alive().filter(**scope)
         if namespace is not None:
-            names = Namespace.objects.filter(owner_id=actor.owner_id, name=texts.clean_namespace(namespace))
+            names = Namespace.objects.filter(owner_id=actor.owner_id, name=namespace)
             found = found.filter(namespace_id__in=names.values("id"))
         return found
 

@@ -15,8 +15,9 @@ from mem0stack.lib.errors import Conflict, InvalidArgument, Mem0Error
 from memories import outbox, texts
 from memories.embeddings import embed_documents
 from memories.lexical import document_terms, length
-from memories.models import Event, Kind, Memory, MemoryCategory, MemoryTerm, Namespace, Standing, State
+from memories.models import Category, Event, Kind, Memory, MemoryCategory, MemoryTerm, Namespace, Standing, State
 from memories.services import rows
+from memories.services.locking import lock_rows
 from memories.services.outcomes import Operation, Outcome, Refused, Written, collision
 
 CHANGEABLE = frozenset(
@@ -32,6 +33,22 @@ def prepare(operation: Operation) -> Operation | Refused:
         return replace(operation, changes=_checked(operation))
     except Mem0Error as error:
         return Refused(error)
+
+
+def take_locks(actor: Actor, operations: Sequence[Operation]) -> None:
+    """Take everything that several operations will lock, in the order that all writers keep to."""
+    successors = {
+        operation.changes["superseded_by"] for operation in operations if operation.changes.get("superseded_by")
+    }
+    ids = {operation.memory_id for operation in operations if operation.memory_id is not None} | successors
+    if len(ids) < 2:
+        return
+    found = lock_rows(actor, ids)
+    changes = [operation.changes for operation in operations if operation.memory_id in found]
+    namespaces = {change["namespace"] for change in changes if "namespace" in change}
+    rows.get_or_create_names(Namespace, actor.owner_id, {name for name in namespaces if actor.may_use(name)})
+    categories = {name for change in changes for name in change.get("categories", ())}
+    rows.get_or_create_names(Category, actor.owner_id, categories)
 
 
 def apply(actor: Actor, operation: Operation) -> Outcome:

@@ -18,6 +18,7 @@ from memories.models import Event, Memory, Namespace
 from memories.querysets import MemoryQuerySet
 from memories.services import adding, changing, rows
 from memories.services.adding import new_run_id
+from memories.services.locking import again_after_deadlock
 from memories.services.once import once
 from memories.services.outcomes import (
     NewMemory,
@@ -96,28 +97,7 @@ def batch(
     actor.require(Scope.WRITE)
     if not 1 <= len(operations) <= MAX_BATCH:
         raise InvalidArgument(f"A batch has 1 to {MAX_BATCH} operations; this one has {len(operations)}.")
-    prepared = _prepare(actor, operations)
-    if atomic:
-        raise_first(prepared, of=len(operations))
-
-    def write() -> list[Outcome]:
-        outcomes = _apply(actor, prepared)
-        if atomic:
-            raise_first(outcomes, of=len(operations))
-        if all(isinstance(outcome, Refused) for outcome in outcomes):
-            raise_refusals(outcomes)
-        return outcomes
-
-    def request() -> Mapping[str, Any]:
-        # What is refused may not even be JSON; its refusal stands for it.
-        asked = [
-            one.error.detail if isinstance(one, Refused) else asdict(operation)
-            for one, operation in zip(prepared, operations, strict=True)
-        ]
-        return {"batch": asked, "atomic": atomic}
-
-    with acting_as(actor):
-        return once(actor, idempotency_key, request, write)
+    return again_after_deadlock(lambda: _batch(actor, operations, atomic=atomic, idempotency_key=idempotency_key))
 
 
 def restore(actor: Actor, memory_id: UUID, *, idempotency_key: str | None = None) -> Written:
@@ -189,6 +169,33 @@ def delete_all(
     return deleted
 
 
+def _batch(
+    actor: Actor, operations: Sequence[Operation], *, atomic: bool, idempotency_key: str | None
+) -> list[Outcome]:
+    prepared = _prepare(actor, operations)
+    if atomic:
+        raise_first(prepared, of=len(operations))
+
+    def write() -> list[Outcome]:
+        outcomes = _apply(actor, prepared)
+        if atomic:
+            raise_first(outcomes, of=len(operations))
+        if all(isinstance(outcome, Refused) for outcome in outcomes):
+            raise_refusals(outcomes)
+        return outcomes
+
+    def request() -> Mapping[str, Any]:
+        # What is refused may not even be JSON; its refusal stands for it.
+        asked = [
+            one.error.detail if isinstance(one, Refused) else asdict(operation)
+            for one, operation in zip(prepared, operations, strict=True)
+        ]
+        return {"batch": asked, "atomic": atomic}
+
+    with acting_as(actor):
+        return once(actor, idempotency_key, request, write)
+
+
 def _prepare(actor: Actor, operations: Sequence[Operation]) -> list[Prepared]:
     """Everything that needs no database, one for each operation."""
     drafts = iter(adding.prepare(actor, [operation.new for operation in operations if operation.new is not None]))
@@ -197,6 +204,7 @@ def _prepare(actor: Actor, operations: Sequence[Operation]) -> list[Prepared]:
 
 def _apply(actor: Actor, prepared: Sequence[Prepared]) -> list[Outcome]:
     """Do them in order, neighbouring additions at once. Runs in the caller's transaction."""
+    changing.take_locks(actor, [one for one in prepared if isinstance(one, Operation)])
     outcomes: list[Outcome] = []
     additions: list[adding.Draft | Refused] = []
     for one in prepared:

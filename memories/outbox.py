@@ -5,6 +5,8 @@ runs inside the transaction that marks its deliveries done, so what it writes to
 it does elsewhere may happen again and must bear it.
 """
 
+import threading
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -31,6 +33,16 @@ Consumer = Callable[[int, Sequence[OutboxEvent]], None]
 _consumers: dict[str, Consumer] = {}
 
 
+class _ToNudge(threading.local):
+    """The owners that this thread's transaction has written events for, so that a thousand events are one nudge."""
+
+    def __init__(self) -> None:
+        self.owners: set[int] = set()
+
+
+_to_nudge = _ToNudge()
+
+
 @dataclass(frozen=True)
 class NewEvent:
     """An event before it has a row: its kind, and a payload of ids and numbers, never of text."""
@@ -53,6 +65,7 @@ def write(owner_id: int, events: Sequence[NewEvent]) -> None:
     OutboxDelivery.objects.bulk_create(
         OutboxDelivery(owner_id=owner_id, event=row, consumer=name) for row in rows for name in _consumers
     )
+    _to_nudge.owners.add(owner_id)
     transaction.on_commit(lambda: _nudge(owner_id), robust=True)
 
 
@@ -77,8 +90,16 @@ def _deliver(owner_id: int, name: str, consumer: Consumer) -> int:
     """One batch in one transaction. When it fails as a whole, one event at a time, so that a bad one harms no other."""
     try:
         return _hand_over(owner_id, name, consumer, BATCH)
-    except Exception:  # noqa: BLE001  a consumer may fail in any way; the delivery's row says so, and the log
-        log.exception("outbox_batch_failed", owner_id=owner_id, consumer=name)
+    except Exception as error:  # noqa: BLE001  a consumer may fail in any way; the delivery's row says so, and the log
+        # Where, but not the message: it may quote what somebody wrote.
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        log.warning(
+            "outbox_batch_failed",
+            owner_id=owner_id,
+            consumer=name,
+            error=type(error).__name__,
+            at=f"{last.filename}:{last.lineno}",
+        )
     try:
         return _hand_over(owner_id, name, consumer, 1)
     except Exception as error:  # noqa: BLE001
@@ -135,6 +156,9 @@ def _prune(owner_id: int) -> None:
 
 def _nudge(owner_id: int) -> None:
     """Tell the worker. If the broker is away the event waits for the next nudge: it is safe in its row."""
+    if owner_id not in _to_nudge.owners:
+        return
+    _to_nudge.owners.discard(owner_id)
     try:
         current_app.send_task("memories.tasks.drain_outbox", [owner_id])
     except (BrokerError, OSError) as error:

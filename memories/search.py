@@ -6,6 +6,7 @@ and that pass the filters; their scores are summed. One statement finds them, a 
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -92,14 +93,17 @@ def search(
     """
     started = time.perf_counter()
     actor.require(Scope.READ)
+    texts.check_time("as_of", as_of)
     _check(query, top_k=top_k, threshold=threshold, expand=expand, token_budget=token_budget)
     # Before the transaction, and so are the terms: it holds database work only.
     vector, terms = embed_query(query), query_terms(query)
     with acting_as(actor):
         arms = [_within(arm, actor, filters, namespace, as_of) for arm in Memory.objects.arms(actor)]
-        ranked = _rank(_candidates(actor, arms, vector, terms))
+        ranked = _rank(_candidates(actor, arms, vector, terms, pool=max(_POOL, top_k)))
         best = [candidate for candidate in ranked if candidate.score >= threshold][:top_k]
-        hits = _read(best, expand=expand)
+        hits = _read(best)
+        if expand:
+            hits = _with_neighbours(hits, Memory.objects.visible_to(actor).searchable(as_of=as_of), expand)
     kept = _fit(hits, token_budget)
     took_ms = (time.perf_counter() - started) * 1000
     log.debug("searched", owner_id=actor.owner_id, hits=len(kept), took_ms=round(took_ms, 2))
@@ -119,8 +123,8 @@ def _check(query: str, *, top_k: int, threshold: float, expand: int, token_budge
         raise InvalidArgument(
             f"query has {len(query)} characters; at most {MAX_QUERY} are read.", errors={"query": ["long"]}
         )
-    if "\x00" in query:
-        raise InvalidArgument("query holds a NUL character.", errors={"query": ["NUL"]})
+    if "\x00" in query or any("\ud800" <= character <= "\udfff" for character in query):
+        raise InvalidArgument("query holds a NUL character or half a surrogate pair.", errors={"query": ["invalid"]})
     if not 1 <= top_k <= MAX_TOP_K:
         raise InvalidArgument(f"top_k is 1 to {MAX_TOP_K}.", errors={"top_k": [f"1 to {MAX_TOP_K}"]})
     if not 0 <= threshold <= 1:
@@ -144,7 +148,9 @@ def _within(
     return rows if filters == EVERYTHING else rows.filter(to_q(filters, None if actor.is_system else actor.owner_id))
 
 
-def _candidates(actor: Actor, arms: Sequence[MemoryQuerySet], vector: Vector, terms: Sequence[str]) -> list[_Candidate]:
+def _candidates(
+    actor: Actor, arms: Sequence[MemoryQuerySet], vector: Vector, terms: Sequence[str], *, pool: int
+) -> list[_Candidate]:
     """The best of both arms, with both scores for each, in one statement."""
     distance = MaxInnerProduct("embedding", HalfVector(vector))
     parts = [
@@ -174,8 +180,8 @@ def _candidates(actor: Actor, arms: Sequence[MemoryQuerySet], vector: Vector, te
                 JOIN candidate c ON c.owner_id = p.owner_id AND c.id = p.memory_id
                 GROUP BY c.owner_id, c.id
             ), pool AS (
-                (SELECT owner_id, id FROM candidate ORDER BY distance, id LIMIT {_POOL})
-                UNION (SELECT owner_id, id FROM lexical ORDER BY bm25 DESC, id LIMIT {_POOL})
+                (SELECT owner_id, id FROM candidate ORDER BY distance, id LIMIT %s)
+                UNION (SELECT owner_id, id FROM lexical ORDER BY bm25 DESC, id LIMIT %s)
             )
             SELECT c.owner_id, c.id, -c.distance, coalesce(l.bm25, 0),
                 (SELECT coalesce(sum(idf), 0) FROM rarity)
@@ -191,6 +197,8 @@ def _candidates(actor: Actor, arms: Sequence[MemoryQuerySet], vector: Vector, te
                 1 - _B,
                 _B,
                 corpus.mean_length,
+                pool,
+                pool,
             ],
         )
         found = cursor.fetchall()
@@ -220,45 +228,53 @@ def _rank(candidates: Sequence[_Candidate]) -> list[_Candidate]:
     return sorted(scored, key=lambda candidate: (-candidate.score, candidate.memory_id))
 
 
-def _read(best: Sequence[_Candidate], *, expand: int) -> list[Hit]:
-    """The rows of the best, in one query, and their neighbours in another one if asked for."""
+def _read(best: Sequence[_Candidate]) -> list[Hit]:
+    """The rows of the best, in one query."""
     if not best:
         return []
     owners, ids = {candidate.owner_id for candidate in best}, [candidate.memory_id for candidate in best]
     rows = {memory.id: memory for memory in Memory.objects.filter(owner_id__in=owners, id__in=ids).with_names()}
-    neighbours = _neighbours(list(rows.values()), expand) if expand else {}
     return [
         Hit(
             memory=rows[candidate.memory_id],
             score=round(candidate.score, 4),
             signals={name: round(share, 4) for name, share in candidate.signals.items()},
-            neighbours=neighbours.get(candidate.memory_id, ()),
         )
         for candidate in best
         if candidate.memory_id in rows
     ]
 
 
-def _neighbours(memories: Sequence[Memory], reach: int) -> dict[UUID, list[Memory]]:
-    """For each memory in a run, up to `reach` visible ones before and after it, in their order."""
-    placed = [memory for memory in memories if memory.run_id is not None and memory.seq is not None]
+def _with_neighbours(hits: Sequence[Hit], rows: MemoryQuerySet, reach: int) -> list[Hit]:
+    """The hits, each in a run with up to `reach` of the rows before and after it, in their order."""
+    placed = [hit.memory for hit in hits if hit.memory.run_id is not None]
     if not placed:
-        return {}
+        return list(hits)
     near = Q()
     for memory in placed:
-        near |= _same_run(memory) & Q(seq__range=(max(0, memory.seq - reach), memory.seq + reach))
-    found = list(Memory.objects.filter(near, state="active").with_names().order_by("seq"))
-    return {
-        memory.id: [
-            other
-            for other in found
-            if other.id != memory.id
-            and (other.owner_id, other.namespace_id, other.run_id)
-            == (memory.owner_id, memory.namespace_id, memory.run_id)
-            and abs(other.seq - memory.seq) <= reach
-        ]
-        for memory in placed
-    }
+        near |= _same_run(memory) & Q(seq__range=(max(0, _seq(memory) - reach), _seq(memory) + reach))
+    runs: dict[tuple[object, ...], list[Memory]] = defaultdict(list)
+    for memory in rows.filter(near).with_names().order_by("seq", "id"):
+        runs[_run(memory)].append(memory)
+    return [
+        replace(
+            hit, neighbours=[other for other in runs.get(_run(hit.memory), ()) if _is_near(hit.memory, other, reach)]
+        )
+        for hit in hits
+    ]
+
+
+def _is_near(memory: Memory, other: Memory, reach: int) -> bool:
+    return other.id != memory.id and abs(_seq(other) - _seq(memory)) <= reach
+
+
+def _run(memory: Memory) -> tuple[object, ...]:
+    return memory.owner_id, memory.namespace_id, memory.run_id
+
+
+def _seq(memory: Memory) -> int:
+    # Whatever is in a run has a place: the services give it one.
+    return memory.seq or 0
 
 
 def _same_run(memory: Memory) -> Q:

@@ -238,6 +238,23 @@ def test_drain_everything_finds_every_owner_with_work(
     assert sorted(asked) == sorted([alice.owner_id, charlie.owner_id])
 
 
+def test_a_real_worker_drains_what_a_lost_nudge_has_left(service: RunningService) -> None:
+    address = {"host": str(Home(service.home).postgres_socket_dir), "dbname": "mem0", "user": "mem0_owner"}
+    with psycopg.connect(**address, autocommit=True) as owner:  # type: ignore[arg-type]
+        owner.execute(
+            "WITH event AS (INSERT INTO memories_outboxevent (id, owner_id, kind, payload, created_at)"
+            " SELECT gen_random_uuid(), min(id), 'memory', '{}', now() FROM accounts_user RETURNING id, owner_id)"
+            " INSERT INTO memories_outboxdelivery"
+            " (id, owner_id, event_id, consumer, state, attempts, reason, updated_at)"
+            " SELECT gen_random_uuid(), owner_id, id, 'statistics', 'waiting', 0, '', now() FROM event"
+        )
+        waiting = "SELECT count(*) FROM memories_outboxdelivery WHERE state = 'waiting'"
+        deadline = time.monotonic() + 40
+        while owner.execute(waiting).fetchone() != (0,):
+            assert time.monotonic() < deadline, "nobody came for it"
+            time.sleep(0.2)
+
+
 def test_a_real_worker_drains_on_a_nudge(service: RunningService) -> None:
     with service.client() as client:
         for n in range(3):

@@ -146,6 +146,8 @@ def database(role: str) -> dict[str, Any]:
             "min_size": env.int("DATABASE_POOL_MIN_SIZE", default=0),
             "max_size": env.int("DATABASE_POOL_MAX_SIZE", default=16),
             "timeout": 3,
+            # Then no more until a request asks: the pauses between attempts grow, and nobody should wait for one.
+            "reconnect_timeout": 2.5,
         }
     return config | {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": not as_owner}
 

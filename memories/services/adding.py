@@ -1,7 +1,8 @@
 """How an addition is made: checked and embedded before the transaction, inserted or confirmed within it."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,7 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from accounts.actors import Actor, acting_as
+from mem0stack.lib.bulk import insert_many
 from mem0stack.lib.errors import Conflict, Forbidden, InvalidArgument, Mem0Error
 from memories import outbox, texts
 from memories.embeddings import embed_documents
@@ -67,7 +69,7 @@ def apply(actor: Actor, drafts: Sequence[Draft | Refused]) -> list[Outcome]:
         else:
             spaces.setdefault(owner.owner_id, (owner, []))[1].append((place, draft))
     for _, (owner, placed) in sorted(spaces.items()):
-        with acting_as(owner):
+        with nullcontext() if owner is actor else acting_as(owner):
             added = _add_to_space(owner, [draft for _, draft in placed], writer=actor)
         outcomes |= {place: outcome for (place, _), outcome in zip(placed, added, strict=True)}
     return [outcomes[place] for place in range(len(drafts))]
@@ -173,6 +175,8 @@ def _add_to_space(owner: Actor, drafts: Sequence[Draft], *, writer: Actor) -> li
     # Sorted, or two batches with the same texts would wait for each other's rows.
     pending.sort(key=_unique_key)
     for _ in range(_TRIES):
+        if not pending:
+            break
         outcomes |= _insert_or_confirm(owner, pending, writer=writer)
         pending = [draft for draft in pending if draft.memory.id not in outcomes]
     busy = Conflict("Others add and delete the same memory at this moment. Send it again.")
@@ -183,6 +187,7 @@ def _insert_or_confirm(owner: Actor, drafts: Sequence[Draft], *, writer: Actor) 
     """By the drafts' ids. One is left out when what stood in its way was deleted before it could be confirmed."""
     inserted = _insert(owner.owner_id, drafts)
     new = [draft for draft in drafts if draft.memory.id in inserted]
+    known = _known(owner.owner_id, [draft.memory for draft in drafts if draft.memory.id not in inserted])
     rows.link_categories(owner.owner_id, {draft.memory.id: draft.categories for draft in new})
     rows.record_all(writer, [(draft.memory, Event.ADD, None, {"content": draft.memory.content}) for draft in new])
     outbox.write(
@@ -191,8 +196,9 @@ def _insert_or_confirm(owner: Actor, drafts: Sequence[Draft], *, writer: Actor) 
     )
     outcomes: dict[UUID, Outcome] = {draft.memory.id: Written(draft.memory.id, Event.ADD) for draft in new}
     for draft in drafts:
-        if draft.memory.id not in inserted and (outcome := _confirm(owner, draft, writer=writer)) is not None:
-            outcomes[draft.memory.id] = outcome
+        found = known.get(_identity(draft.memory))
+        if draft.memory.id not in inserted and found is not None:
+            outcomes[draft.memory.id] = _confirm(draft, found, writer=writer)
     return outcomes
 
 
@@ -205,9 +211,7 @@ def _unique_key(draft: Draft) -> tuple[object, ...]:
 
 def _insert(owner_id: int, drafts: Sequence[Draft]) -> set[UUID]:
     """Insert memories with their postings, leaving out what is known already; the ids that are in now."""
-    Memory.objects.bulk_create([draft.memory for draft in drafts], ignore_conflicts=True)
-    ids = [draft.memory.id for draft in drafts]
-    inserted = set(Memory.objects.filter(owner_id=owner_id, id__in=ids).values_list("id", flat=True))
+    inserted = insert_many([draft.memory for draft in drafts], skip_known=True)
     rows.write_terms(
         {d.memory.id: rows.postings_of(d.terms, d.memory.tags) for d in drafts if d.memory.id in inserted}, owner_id
     )
@@ -216,10 +220,7 @@ def _insert(owner_id: int, drafts: Sequence[Draft]) -> set[UUID]:
 
 def _assign_seq(owner_id: int, memories: Sequence[Memory]) -> None:
     """Give every memory of a run that has no place the next one, under a lock per run."""
-    runs: dict[tuple[UUID, str], list[Memory]] = {}
-    for memory in memories:
-        if memory.run_id is not None:
-            runs.setdefault((memory.namespace_id, memory.run_id), []).append(memory)
+    runs = _runs(memories)
     # Who brings a place takes the lock too, or it could be given away at this moment. In the order of their numbers.
     for lock, run in sorted((_run_lock(owner_id, *run), run) for run in runs):
         with connection.cursor() as cursor:
@@ -245,11 +246,8 @@ def _run_lock(owner_id: int, namespace_id: UUID, run_id: str) -> int:
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
-def _confirm(owner: Actor, draft: Draft, *, writer: Actor) -> Outcome | None:
-    """The memory that stood in the draft's way: merge its tags, trust it more, and name it. None if it is gone."""
-    found = _standing_in_the_way(owner, draft.memory)
-    if found is None:
-        return None
+def _confirm(draft: Draft, found: Memory, *, writer: Actor) -> Outcome:
+    """The memory that stood in the draft's way: merge its tags, trust it more, and name it."""
     if bytes(found.content_hash) != draft.memory.content_hash:
         return Refused(
             Conflict(
@@ -257,8 +255,8 @@ def _confirm(owner: Actor, draft: Draft, *, writer: Actor) -> Outcome | None:
                 " Leave seq out to have the next place, or update that memory."
             )
         )
-    if found.standing != Standing.CURRENT:
-        # What was found wrong or out of date stays so when somebody says it again.
+    if found.kind == Kind.MESSAGE or found.standing != Standing.CURRENT:
+        # A message sent again was not said again; and what was found wrong or out of date stays so.
         return Written(found.id, Event.CONFIRM)
     changes: dict[str, Any] = {"confidence": round(found.confidence + (1 - found.confidence) * 0.2, 4)}
     tags = list(dict.fromkeys([*found.tags, *draft.memory.tags]))[: texts.MAX_TAGS]
@@ -268,18 +266,38 @@ def _confirm(owner: Actor, draft: Draft, *, writer: Actor) -> Outcome | None:
         # Acknowledged means searchable: what somebody saves again comes back into use.
         changes |= {"state": State.ACTIVE, "archived_at": None, "expires_at": draft.memory.expires_at}
     save_change(writer, found, Event.CONFIRM, changes)
-    rows.link_categories(owner.owner_id, {found.id: draft.categories})
+    rows.link_categories(found.owner_id, {found.id: draft.categories})
     return Written(found.id, Event.CONFIRM)
 
 
-def _standing_in_the_way(owner: Actor, memory: Memory) -> Memory | None:
-    same = Memory.objects.filter(owner_id=owner.owner_id, namespace_id=memory.namespace_id).alive()
+def _identity(memory: Memory) -> tuple[Any, ...]:
+    """What no two memories of an owner have in common: a message's place, anything else's content and labels."""
     if memory.kind == Kind.MESSAGE:
-        same = same.filter(kind=Kind.MESSAGE, run_id=memory.run_id, seq=memory.seq)
-    else:
-        same = same.exclude(kind=Kind.MESSAGE).filter(
-            user_id=memory.user_id, agent_id=memory.agent_id, content_hash=memory.content_hash
-        )
+        return memory.namespace_id, memory.run_id, memory.seq
+    return memory.namespace_id, memory.user_id, memory.agent_id, bytes(memory.content_hash)
+
+
+def _known(owner_id: int, memories: Sequence[Memory]) -> dict[tuple[Any, ...], Memory]:
+    """The stored memories that stand in the way of these, by their identity, locked in the order of their ids."""
+    if not memories:
+        return {}
+    places = Q()
+    for (namespace_id, run_id), some in _runs(m for m in memories if m.kind == Kind.MESSAGE).items():
+        places |= Q(namespace_id=namespace_id, run_id=run_id, seq__in=[memory.seq for memory in some])
+    condition = Q(kind=Kind.MESSAGE) & places if places else Q()
+    hashes = {memory.content_hash for memory in memories if memory.kind != Kind.MESSAGE}
+    if hashes:
+        namespaces = {memory.namespace_id for memory in memories}
+        condition |= ~Q(kind=Kind.MESSAGE) & Q(namespace_id__in=namespaces, content_hash__in=hashes)
+    stored = Memory.objects.filter(condition, owner_id=owner_id).alive().defer("embedding")
     # Expiry goes by the database's clock.
-    same = same.annotate(is_expired=Q(expires_at__isnull=False, expires_at__lte=Now()))
-    return same.select_for_update(of=("self",)).defer("embedding").first()
+    stored = stored.annotate(is_expired=Q(expires_at__isnull=False, expires_at__lte=Now()))
+    return {_identity(memory): memory for memory in stored.order_by("id").select_for_update(of=("self",))}
+
+
+def _runs(memories: Iterable[Memory]) -> dict[tuple[UUID, str], list[Memory]]:
+    runs: dict[tuple[UUID, str], list[Memory]] = {}
+    for memory in memories:
+        if memory.run_id is not None:
+            runs.setdefault((memory.namespace_id, memory.run_id), []).append(memory)
+    return runs

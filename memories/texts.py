@@ -5,6 +5,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -108,6 +109,18 @@ def check_metadata(metadata: Mapping[str, Any]) -> None:
         raise _invalid("metadata", f"cannot be written as JSON: {error}") from error
     if size > MAX_METADATA_BYTES:
         raise _invalid("metadata", f"takes {size} bytes as JSON; at most {MAX_METADATA_BYTES} are kept with a memory")
+
+
+def check_time(name: str, value: datetime | None) -> None:
+    """Raises InvalidArgument unless this is a moment: a time with its zone, in a year that UTC has too."""
+    if value is None:
+        return
+    if value.utcoffset() is None:
+        raise _invalid(name, "has no time zone; write it as in 2026-03-01T09:00:00Z")
+    try:
+        value.astimezone(UTC)
+    except OverflowError as error:
+        raise _invalid(name, "lies outside the years 1 to 9999") from error
 
 
 def refuse_secrets(*, content: str = "", metadata: Mapping[str, Any] | None = None, tags: Sequence[str] = ()) -> None:

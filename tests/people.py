@@ -19,6 +19,9 @@ from memories.models import PERSONAL, App, Category
 from memories.services import NewMemory
 from tests.guard import PROTECTED_TABLES
 
+# One for all: each would load the middleware anew.
+_client = Client(raise_request_exception=False)
+
 
 @dataclass(frozen=True)
 class Caller:
@@ -28,10 +31,10 @@ class Caller:
     key: str | None = None
 
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> HttpResponse:
-        client = Client(raise_request_exception=False)
+        _client.cookies.clear()
         if self.key is not None:
             headers = {"Authorization": f"Bearer {self.key}"} | headers
-        response: HttpResponse = client.generic(
+        response: HttpResponse = _client.generic(
             method, path, _encoded(body), content_type="application/json", headers=headers
         )
         return response

@@ -33,6 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     _remove_stale()
     directory.make_home(_home)
+    _home.static.mkdir(exist_ok=True)  # filled by the fixture `static_files`; WhiteNoise warns when there is none
     _exits.callback(shutil.rmtree, _home.root, ignore_errors=True)
     _exits.enter_context(service.lock(_home))
     _exits.callback(_stop)

@@ -59,11 +59,15 @@ class Actor:
         return self.user is None
 
     @property
-    def owner_id(self) -> int:
-        """The tenant whose space this is; a system actor has none."""
+    def person(self) -> User:
+        """The user whose space this is; a system actor has none."""
         if self.user is None:
             raise Forbidden("A system actor owns nothing; act as an owner.")
-        return self.user.pk
+        return self.user
+
+    @property
+    def owner_id(self) -> int:
+        return self.person.pk
 
     def require(self, scope: str) -> None:
         if scope not in self.scopes:
@@ -96,16 +100,18 @@ def acting_as(actor: Actor) -> Iterator[None]:
     the transaction but leaks out of a released savepoint, so the previous value is set again by hand. (`set_config()`
     would do the same on one machine; SET LOCAL also travels to the workers of a distributed PostgreSQL.)
     """
-    outer = _acting.get() if connection.in_atomic_block else None
     nested = connection.in_atomic_block
+    outer = _acting.get() if nested else None
+    changes = outer != actor
     with transaction.atomic():
-        _set_actor(actor)
+        if changes:
+            _set_actor(actor)
         token = _acting.set(actor)
         try:
             yield
         finally:
             _acting.reset(token)
-        if nested and not connection.needs_rollback:
+        if nested and changes and not connection.needs_rollback:
             _set_actor(outer)
 
 

@@ -13,6 +13,7 @@ from rest_framework.views import APIView
 from accounts import schema as schema  # registers how OpenAPI describes the credentials
 from accounts import services
 from accounts.actors import Actor
+from accounts.authentication import actor_of
 from accounts.models import ApiKey, Scope, User, validate_timezone
 from mem0stack.lib.errors import Forbidden, InvalidArgument
 from mem0stack.lib.pagination import MAX_SIZE, paginate
@@ -63,16 +64,16 @@ class Me(APIView):
     @extend_schema(operation_id="me_get", responses=MeReply)
     def get(self, request: Request) -> Response:
         """Who the credential makes you, and what it allows."""
-        return Response(_represent_me(request.auth, request.user))
+        return Response(_represent_me(actor_of(request), actor_of(request).person))
 
     @extend_schema(operation_id="me_update", request=MeShape, responses=MeReply)
     def patch(self, request: Request) -> Response:
         """Change your time zone."""
         given = validated(MeShape, request.data)
-        user: User = request.user
+        user = actor_of(request).person
         user.timezone = given["timezone"]
         user.save(update_fields=["timezone"])
-        return Response(_represent_me(request.auth, user))
+        return Response(_represent_me(actor_of(request), user))
 
 
 class Keys(APIView):
@@ -88,7 +89,7 @@ class Keys(APIView):
     )
     def get(self, request: Request) -> Response:
         """Your keys, ended ones too, without the keys themselves."""
-        keys = ApiKey.objects.filter(user=request.user)
+        keys = ApiKey.objects.filter(user=actor_of(request).person)
         page = paginate(request, [keys], orders=["-created_at", "created_at"])
         return Response(page.reply([_represent_key(key) for key in page.rows]))
 
@@ -97,8 +98,8 @@ class Keys(APIView):
         """Make a key. It allows no more than the one that makes it; it is shown once."""
         given = validated(KeyShape, request.data)
         given.setdefault("scopes", [Scope.READ, Scope.WRITE])
-        _check_within(request.auth, given)
-        key, plain = services.create_api_key(request.user, **given)
+        _check_within(actor_of(request), given)
+        key, plain = services.create_api_key(actor_of(request).person, **given)
         return Response(_represent_key(key) | {"key": plain}, status=201)
 
 
@@ -108,7 +109,7 @@ class OneKey(APIView):
     @extend_schema(operation_id="keys_revoke", responses=KeyReply)
     def delete(self, request: Request, key_id: UUID) -> Response:
         """End a key of yours, at once."""
-        return Response(_represent_key(services.revoke_api_key(str(key_id), user=request.user)))
+        return Response(_represent_key(services.revoke_api_key(str(key_id), user=actor_of(request).person)))
 
 
 def _check_within(actor: Actor, given: dict[str, Any]) -> None:

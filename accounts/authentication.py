@@ -41,7 +41,7 @@ class ApiKeyAuthentication(authentication.BaseAuthentication):
 class SessionAuthentication(authentication.SessionAuthentication):
     """A person signed in with a password, in the browsable API."""
 
-    def authenticate(self, request: Request) -> tuple[User, Actor] | None:  # type: ignore[override]
+    def authenticate(self, request: Request) -> tuple[User, Actor] | None:
         found = super().authenticate(request)
         if found is None:
             return None
@@ -53,14 +53,20 @@ class HasScope(permissions.BasePermission):
     """Reading needs the scope `read`, anything else `write`; a view may name its own in `required_scopes`."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        actor = request.auth
-        if not isinstance(actor, Actor):
-            raise exceptions.NotAuthenticated(f"This needs a key. {_HINT}")
+        actor = actor_of(request)
         scope: str = getattr(view, "required_scopes", {}).get(
             request.method, Scope.READ if request.method in permissions.SAFE_METHODS else Scope.WRITE
         )
         actor.require(scope)
         return True
+
+
+def actor_of(request: Request) -> Actor:
+    """The caller of a request that the authentication has let through."""
+    actor: Any = request.auth
+    if not isinstance(actor, Actor):
+        raise exceptions.NotAuthenticated(f"This needs a key. {_HINT}")
+    return actor
 
 
 def _plain_key(request: Request) -> str | None:

@@ -21,7 +21,8 @@ class RequestMiddleware(StructlogRequestMiddleware):
         request.META["HTTP_X_REQUEST_ID"] = request_id
         super().prepare(request)
 
-    def format_request(self, request: HttpRequest) -> str:
+    @staticmethod
+    def format_request(request: HttpRequest) -> str:
         # A query string may hold what somebody searched for, and logs never hold memory text.
         return f"{request.method} {request.path}"
 

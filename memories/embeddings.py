@@ -42,8 +42,8 @@ def _embed(text: str) -> Vector:
     tokens = tokenizer.encode(text[:MAX_CHARACTERS], add_special_tokens=False).ids
     if not tokens:
         return np.zeros(DIMENSIONS, dtype=np.float32)
-    mean = table[tokens].mean(axis=0)
-    norm = float(np.linalg.norm(mean))
+    mean: Vector = table[tokens].mean(axis=0)
+    norm = np.linalg.norm(mean)
     return mean / norm if norm else mean
 
 

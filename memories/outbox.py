@@ -13,12 +13,15 @@ from uuid import UUID
 
 import structlog
 from celery import current_app
+from django.core.cache import cache
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef
 from django.db.models.functions import Now
+from django_redis.exceptions import ConnectionInterrupted
 from kombu.exceptions import OperationalError as BrokerError
 
 from accounts.actors import Actor, acting_as
+from mem0stack.lib.bulk import insert_many
 from memories.models import OutboxDelivery, OutboxEvent
 
 log = structlog.get_logger(__name__)
@@ -26,6 +29,8 @@ log = structlog.get_logger(__name__)
 BATCH = 500
 MAX_ATTEMPTS = 5
 KEEP_DONE = timedelta(hours=1)
+# A nudge that got lost with its broker or worker holds back others for no longer than this.
+_NUDGE_LASTS_S = 5
 
 Consumer = Callable[[int, Sequence[OutboxEvent]], None]
 _consumers: dict[str, Consumer] = {}
@@ -49,10 +54,8 @@ def write(owner_id: int, events: Sequence[NewEvent]) -> None:
     if not events:
         return
     rows = [OutboxEvent(owner_id=owner_id, kind=event.kind, payload=event.payload) for event in events]
-    OutboxEvent.objects.bulk_create(rows)
-    OutboxDelivery.objects.bulk_create(
-        OutboxDelivery(owner_id=owner_id, event=row, consumer=name) for row in rows for name in _consumers
-    )
+    insert_many(rows)
+    insert_many([OutboxDelivery(owner_id=owner_id, event=row, consumer=name) for row in rows for name in _consumers])
     transaction.on_commit(lambda: _nudge(owner_id), robust=True)
 
 
@@ -65,6 +68,7 @@ def owners_with_work() -> list[int]:
 
 def drain(owner_id: int) -> int:
     """Hand everything that waits in this owner's outbox to its consumers; returns how many deliveries were made."""
+    _forget_nudge(owner_id)
     delivered = 0
     for name, consumer in _consumers.items():
         while claimed := _deliver(owner_id, name, consumer):
@@ -134,11 +138,27 @@ def _prune(owner_id: int) -> None:
 
 
 def _nudge(owner_id: int) -> None:
-    """Tell the worker. If the broker is away the event waits for the next nudge: it is safe in its row."""
+    """Tell the worker, unless a nudge is under way that it has not begun to follow: a busy writer sends few.
+
+    If the broker is away the event waits for the next nudge: it is safe in its row.
+    """
     try:
-        current_app.send_task("memories.tasks.drain_outbox", [owner_id])
-    except (BrokerError, OSError) as error:
+        if cache.add(_nudged(owner_id), 1, timeout=_NUDGE_LASTS_S):
+            current_app.send_task("memories.tasks.drain_outbox", [owner_id])
+    except (BrokerError, ConnectionInterrupted, OSError) as error:
         log.warning("outbox_nudge_failed", owner_id=owner_id, error=type(error).__name__)
+
+
+def _forget_nudge(owner_id: int) -> None:
+    # Before anything is claimed: what commits from now on nudges again.
+    try:
+        cache.delete(_nudged(owner_id))
+    except (ConnectionInterrupted, OSError) as error:
+        log.warning("outbox_nudge_not_forgotten", owner_id=owner_id, error=type(error).__name__)
+
+
+def _nudged(owner_id: int) -> str:
+    return f"outbox-nudged:{owner_id}"
 
 
 def event_for(memory_id: UUID, event: str, **numbers: int) -> NewEvent:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from django.apps import apps
@@ -13,11 +13,14 @@ from django.db.models.functions import Now
 
 from accounts.actors import Actor
 
-if TYPE_CHECKING:
-    pass
+
+def _rows(model: str) -> models.QuerySet[Any]:
+    """Rows of another table: `memories.models` builds on this module, so it is looked up by name."""
+    rows: models.QuerySet[Any] = apps.get_model("memories", model)._default_manager.all()
+    return rows
 
 
-class ShareQuerySet(models.QuerySet["Share"]):
+class ShareQuerySet(models.QuerySet[Any]):
     def in_force(self) -> "ShareQuerySet":
         """Neither revoked nor expired, by the database's clock."""
         return self.filter(Q(expires_at=None) | Q(expires_at__gt=Now()), revoked_at=None)
@@ -29,7 +32,7 @@ class ShareQuerySet(models.QuerySet["Share"]):
         return self.in_force().filter(grantee_id=actor.owner_id)
 
 
-class MemoryQuerySet(models.QuerySet["Memory"]):
+class MemoryQuerySet(models.QuerySet[Any]):
     def visible_to(self, actor: Actor) -> "MemoryQuerySet":
         """Everything this actor may see: their own rows in any state, and what others share with them now."""
         own, *shared = self.arms(actor)
@@ -50,9 +53,7 @@ class MemoryQuerySet(models.QuerySet["Memory"]):
         """The actor's own rows, within the namespaces that their key is limited to."""
         rows = self.filter(owner_id=actor.owner_id)
         if actor.namespaces is not None:
-            names = apps.get_model("memories", "Namespace").objects.filter(
-                owner_id=actor.owner_id, name__in=sorted(actor.namespaces)
-            )
+            names = _rows("Namespace").filter(owner_id=actor.owner_id, name__in=sorted(actor.namespaces))
             rows = rows.filter(namespace_id__in=names.values("id"))
         return rows
 
@@ -86,7 +87,7 @@ class MemoryQuerySet(models.QuerySet["Memory"]):
         Two people's namespaces of one name are one project (its name is the git remote), so what others share under
         the same name is in it. `alice/name` means Alice's alone.
         """
-        namespaces = apps.get_model("memories", "Namespace").objects
+        namespaces = _rows("Namespace")
         mine = namespaces.filter(owner_id=actor.owner_id, name__in=[name, "personal"])
         condition = Q(owner_id=actor.owner_id, namespace_id__in=mine.values("id"))
         owner_name, slash, rest = name.partition("/")
@@ -104,22 +105,22 @@ class MemoryQuerySet(models.QuerySet["Memory"]):
         here = {"owner_id": models.OuterRef("owner_id")}
 
         def name_of(model: str, column: str) -> models.Subquery:
-            rows = apps.get_model("memories", model).objects.filter(**here, id=models.OuterRef(column))
+            rows = _rows(model).filter(**here, id=models.OuterRef(column))
             return models.Subquery(rows.values("name"))
 
-        categories = apps.get_model("memories", "MemoryCategory").objects.filter(
-            **here, memory_id=models.OuterRef("id")
-        )
-        return self.annotate(
+        categories = _rows("MemoryCategory").filter(**here, memory_id=models.OuterRef("id"))
+        named: MemoryQuerySet = self.annotate(
             owner_name=models.F("owner__username"),
             writer_name=models.F("written_by__username"),
             namespace_name=name_of("Namespace", "namespace_id"),
             app_name=name_of("App", "app_id"),
             category_names=ArraySubquery(categories.order_by("category__name").values("category__name")),
-        ).defer("embedding", "content_hash")
+        )
+        return named.defer("embedding", "content_hash")
 
     def _shared_condition(self, actor: Actor) -> Q | None:
-        grants = apps.get_model("memories", "Share").objects.received_by(actor)
+        grants: Any = _rows("Share")
+        grants = grants.received_by(actor)
         memories: dict[int, list[UUID]] = defaultdict(list)
         namespaces: dict[int, list[UUID]] = defaultdict(list)
         for owner_id, memory_id, namespace_id in grants.values_list("owner_id", "memory_id", "namespace_id"):

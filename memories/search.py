@@ -1,13 +1,13 @@
 """The one way memories are found, for every door.
 
-Candidates come from two arms, exact vector search and BM25 over the postings, within the rows that the caller may see
-and that pass the filters; their scores are summed. One statement finds them, a second one reads the rows of the best.
+Two arms look at the rows that the caller may see and that pass the filters: exact vector search, and BM25 over the
+postings. Their scores are summed. One statement finds the best, a second one reads their rows.
 """
 
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -32,10 +32,9 @@ log = structlog.get_logger(__name__)
 MAX_QUERY = 2_000
 MAX_TOP_K = 100
 MAX_EXPAND = 5
-_POOL = 60
 # BM25's constants, as measured on conversations: short texts want little saturation and little length correction.
 _K1, _B = 0.6, 0.3
-_VECTOR_WEIGHT, _LEXICAL_WEIGHT = 0.4, 0.6
+_VECTOR_WEIGHT, _LEXICAL_WEIGHT = 0.3, 0.7
 # Below this nothing found so far was ever the answer.
 _ANSWERABLE = 0.2
 
@@ -65,10 +64,8 @@ class SearchResult:
 class _Candidate:
     owner_id: int
     memory_id: UUID
-    cosine: float
-    bm25: float
-    score: float = 0.0
-    signals: Mapping[str, float] = field(default_factory=dict)
+    score: float
+    signals: Mapping[str, float]
 
 
 def search(
@@ -97,9 +94,8 @@ def search(
     vector, terms = embed_query(query), query_terms(query)
     with acting_as(actor):
         arms = [_within(arm, actor, filters, namespace, as_of) for arm in Memory.objects.arms(actor)]
-        ranked = _rank(_candidates(actor, arms, vector, terms))
-        best = [candidate for candidate in ranked if candidate.score >= threshold][:top_k]
-        hits = _read(best, expand=expand)
+        best = _best(actor, arms, vector, terms, top_k=top_k)
+        hits = _read([candidate for candidate in best if candidate.score >= threshold], expand=expand)
     kept = _fit(hits, token_budget)
     took_ms = (time.perf_counter() - started) * 1000
     log.debug("searched", owner_id=actor.owner_id, hits=len(kept), took_ms=round(took_ms, 2))
@@ -144,8 +140,10 @@ def _within(
     return rows if filters == EVERYTHING else rows.filter(to_q(filters, None if actor.is_system else actor.owner_id))
 
 
-def _candidates(actor: Actor, arms: Sequence[MemoryQuerySet], vector: Vector, terms: Sequence[str]) -> list[_Candidate]:
-    """The best of both arms, with both scores for each, in one statement."""
+def _best(
+    actor: Actor, arms: Sequence[MemoryQuerySet], vector: Vector, terms: Sequence[str], *, top_k: int
+) -> list[_Candidate]:
+    """The best by the sum of both arms' scores, in one statement: exact, whatever the filters."""
     distance = MaxInnerProduct("embedding", HalfVector(vector))
     parts = [
         arm.order_by().annotate(distance=distance).values_list("id", "owner_id", "distance", "term_count").query
@@ -163,41 +161,38 @@ def _candidates(actor: Actor, arms: Sequence[MemoryQuerySet], vector: Vector, te
             WITH posting AS MATERIALIZED (
                 SELECT owner_id, memory_id, term, tf FROM memories_memoryterm
                 WHERE owner_id = ANY(%s) AND term = ANY(%s)
-            ), rarity AS (
-                SELECT term, ln(1 + (greatest(%s, count(*)) - count(*) + 0.5) / (count(*) + 0.5)) AS idf
-                FROM posting GROUP BY term
+            ), rarity AS MATERIALIZED (
+                SELECT term, ln(1 + (greatest(%s, df) - df + 0.5::float8) / (df + 0.5::float8)) AS idf
+                FROM (SELECT term, count(*) AS df FROM posting GROUP BY term) AS counted
             ), candidate (id, owner_id, distance, length) AS MATERIALIZED ({within}
             ), lexical AS (
-                SELECT c.owner_id, c.id,
-                    sum(r.idf * p.tf * %s / (p.tf + %s * (%s + %s * c.length / %s::float8))) AS bm25
+                SELECT c.owner_id, c.id, sum(
+                    r.idf * p.tf / (p.tf + {_K1}::float8 * ({1 - _B}::float8 + {_B}::float8 * c.length / %s::float8))
+                ) / (SELECT sum(idf) FROM rarity) AS share
                 FROM posting p JOIN rarity r USING (term)
                 JOIN candidate c ON c.owner_id = p.owner_id AND c.id = p.memory_id
                 GROUP BY c.owner_id, c.id
-            ), pool AS (
-                (SELECT owner_id, id FROM candidate ORDER BY distance, id LIMIT {_POOL})
-                UNION (SELECT owner_id, id FROM lexical ORDER BY bm25 DESC, id LIMIT {_POOL})
             )
-            SELECT c.owner_id, c.id, -c.distance, coalesce(l.bm25, 0),
-                (SELECT coalesce(sum(idf), 0) FROM rarity)
-            FROM pool JOIN candidate c USING (owner_id, id) LEFT JOIN lexical l USING (owner_id, id)
+            SELECT owner_id, id, -distance, coalesce(share, 0)
+            FROM candidate LEFT JOIN lexical USING (owner_id, id)
+            ORDER BY {_VECTOR_WEIGHT}::float8 * greatest(0, -distance)
+                + {_LEXICAL_WEIGHT}::float8 * coalesce(share, 0) DESC, id
+            LIMIT %s
             """,  # noqa: S608
-            [
-                owners,
-                list(terms),
-                corpus.memories,
-                *within_params,
-                _K1 + 1,
-                _K1,
-                1 - _B,
-                _B,
-                corpus.mean_length,
-            ],
+            [owners, list(terms), corpus.memories, *within_params, corpus.mean_length, top_k],
         )
         found = cursor.fetchall()
-    return [
-        _Candidate(owner_id, memory_id, cosine=float(cosine), bm25=float(bm25) / (float(mass) * (_K1 + 1) or 1.0))
-        for owner_id, memory_id, cosine, bm25, mass in found
-    ]
+    return [_candidate(*row) for row in found]
+
+
+def _candidate(owner_id: int, memory_id: UUID, cosine: float, share: float) -> _Candidate:
+    """A cosine is between unit vectors, and BM25 is put as a share of the most that any text could get for the query:
+    both lie in 0..1 and mean the same from one query to the next."""
+    signals = {
+        "vector": _VECTOR_WEIGHT * min(1.0, max(0.0, cosine)),
+        "lexical": _LEXICAL_WEIGHT * min(1.0, share),
+    }
+    return _Candidate(owner_id, memory_id, score=sum(signals.values()), signals=signals)
 
 
 def _owners(actor: Actor, arms: Sequence[MemoryQuerySet]) -> list[int]:
@@ -205,19 +200,6 @@ def _owners(actor: Actor, arms: Sequence[MemoryQuerySet]) -> list[int]:
     if len(arms) == 1:
         return [actor.owner_id]
     return [actor.owner_id, *Share.objects.received_by(actor).values_list("owner_id", flat=True).distinct()]
-
-
-def _rank(candidates: Sequence[_Candidate]) -> list[_Candidate]:
-    """Best first. A cosine is between two unit vectors, the lexical score a share of the most the query could get, so
-    both lie in 0..1 and mean the same from one query to the next."""
-    scored = []
-    for candidate in candidates:
-        signals = {
-            "vector": _VECTOR_WEIGHT * min(1.0, max(0.0, candidate.cosine)),
-            "lexical": _LEXICAL_WEIGHT * min(1.0, candidate.bm25),
-        }
-        scored.append(replace(candidate, score=sum(signals.values()), signals=signals))
-    return sorted(scored, key=lambda candidate: (-candidate.score, candidate.memory_id))
 
 
 def _read(best: Sequence[_Candidate], *, expand: int) -> list[Hit]:
@@ -246,7 +228,8 @@ def _neighbours(memories: Sequence[Memory], reach: int) -> dict[UUID, list[Memor
         return {}
     near = Q()
     for memory in placed:
-        near |= _same_run(memory) & Q(seq__range=(max(0, memory.seq - reach), memory.seq + reach))
+        run = Q(owner_id=memory.owner_id, namespace_id=memory.namespace_id, run_id=memory.run_id)
+        near |= run & Q(seq__range=_reach(memory, reach))
     found = list(Memory.objects.filter(near, state="active").with_names().order_by("seq"))
     return {
         memory.id: [
@@ -255,14 +238,15 @@ def _neighbours(memories: Sequence[Memory], reach: int) -> dict[UUID, list[Memor
             if other.id != memory.id
             and (other.owner_id, other.namespace_id, other.run_id)
             == (memory.owner_id, memory.namespace_id, memory.run_id)
-            and abs(other.seq - memory.seq) <= reach
+            and other.seq in range(_reach(memory, reach)[0], _reach(memory, reach)[1] + 1)
         ]
         for memory in placed
     }
 
 
-def _same_run(memory: Memory) -> Q:
-    return Q(owner_id=memory.owner_id, namespace_id=memory.namespace_id, run_id=memory.run_id)
+def _reach(memory: Memory, reach: int) -> tuple[int, int]:
+    place = memory.seq or 0
+    return max(0, place - reach), place + reach
 
 
 def _fit(hits: Sequence[Hit], token_budget: int | None) -> list[Hit]:

@@ -4,21 +4,29 @@ from celery import shared_task
 from celery.signals import worker_ready
 
 from memories import outbox
+from memories.services.purging import purge
 
 
-@shared_task
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
 def drain_outbox(owner_id: int) -> int:
     """Deliver what waits in one owner's outbox."""
     return outbox.drain(owner_id)
 
 
-@shared_task
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
 def drain_everything() -> None:
     """Deliver what waits in any owner's outbox: what a lost nudge left behind."""
     for owner_id in outbox.owners_with_work():
         drain_outbox.delay(owner_id)
 
 
-@worker_ready.connect
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
+def purge_overdue() -> None:
+    """Take away for good what was deleted over 30 days ago."""
+    purge()
+
+
+@worker_ready.connect  # type: ignore[untyped-decorator]
 def _catch_up(**_: object) -> None:
     drain_everything.delay()
+    purge_overdue.delay()

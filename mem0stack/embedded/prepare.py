@@ -7,8 +7,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from accounts.models import User
@@ -31,10 +32,12 @@ def wait_for_database(timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     while True:
         try:
-            connection.ensure_connection()
+            # Not through the pool, which says only that it waited in vain.
+            psycopg.connect(**connection.get_connection_params()).close()
             return
-        except DatabaseError as error:
-            if time.monotonic() > deadline:
+        except psycopg.OperationalError as error:
+            is_refusal = "FATAL" in str(error) and "starting up" not in str(error)
+            if is_refusal or time.monotonic() > deadline:
                 raise EmbeddedError(
                     f"The database of DATABASE_URL does not answer: {str(error).strip()}. Check the address, and "
                     "whether `manage.py bootstrap_db` has made roles and database."

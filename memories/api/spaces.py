@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.actors import Actor, acting_as
+from accounts.authentication import actor_of
 from mem0stack.lib.errors import InvalidArgument, NotFound
 from mem0stack.lib.pagination import paginate
 from mem0stack.lib.rest import validated
@@ -40,7 +41,7 @@ class Shares(APIView):
         direction = request.query_params.get("direction")
         if direction not in (None, *_DIRECTIONS):
             raise InvalidArgument("direction is given or received.", errors={"direction": ["unknown"]})
-        actor: Actor = request.auth
+        actor = actor_of(request)
         with acting_as(actor):
             arms: list[QuerySet[Share]] = []
             if direction != "received":
@@ -59,21 +60,21 @@ class Shares(APIView):
         """Let another user read one memory or one namespace; 200 when they could already."""
         given = validated(shapes.ShareShape, request.data)
         memory_id = given.pop("memory", None)
-        share, created = services.share(request.auth, memory_id=memory_id, **given)
-        return Response(_read_share(request.auth, share.id), status=201 if created else 200)
+        share, created = services.share(actor_of(request), memory_id=memory_id, **given)
+        return Response(_read_share(actor_of(request), share.id), status=201 if created else 200)
 
 
 class OneShare(APIView):
     @extend_schema(operation_id="shares_get", responses=shapes.ShareReply)
     def get(self, request: Request, share_id: UUID) -> Response:
         """One share, given or received."""
-        return Response(_read_share(request.auth, share_id))
+        return Response(_read_share(actor_of(request), share_id))
 
     @extend_schema(operation_id="shares_revoke", responses=shapes.ShareReply)
     def delete(self, request: Request, share_id: UUID) -> Response:
         """End a share of the caller's, at once."""
-        services.unshare(request.auth, share_id)
-        return Response(_read_share(request.auth, share_id))
+        services.unshare(actor_of(request), share_id)
+        return Response(_read_share(actor_of(request), share_id))
 
 
 class Namespaces(APIView):
@@ -83,7 +84,7 @@ class Namespaces(APIView):
     def get(self, request: Request) -> Response:
         """The caller's namespaces and those shared with them, with how many memories each holds."""
         listing.refuse_unknown(request.query_params, _PAGE)
-        actor: Actor = request.auth
+        actor = actor_of(request)
         with acting_as(actor):
             own = Namespace.objects.filter(owner_id=actor.owner_id)
             if actor.namespaces is not None:
@@ -113,7 +114,7 @@ class Apps(APIView):
     def get(self, request: Request) -> Response:
         """The client programs that wrote the caller's memories."""
         listing.refuse_unknown(request.query_params, _PAGE)
-        actor: Actor = request.auth
+        actor = actor_of(request)
         with acting_as(actor):
             page = paginate(request, [App.objects.filter(owner_id=actor.owner_id)], orders=_BY_NAME)
             return Response(page.reply([_represent_app(app) for app in page.rows]))
@@ -123,7 +124,7 @@ class OneApp(APIView):
     @extend_schema(operation_id="apps_get", responses=shapes.AppReply)
     def get(self, request: Request, app_id: UUID) -> Response:
         """One app."""
-        actor: Actor = request.auth
+        actor = actor_of(request)
         with acting_as(actor):
             app = App.objects.filter(owner_id=actor.owner_id, id=app_id).first()
         if app is None:
@@ -134,7 +135,7 @@ class OneApp(APIView):
     def patch(self, request: Request, app_id: UUID) -> Response:
         """Let an app write, or keep it from writing."""
         given = validated(shapes.AppShape, request.data)
-        return Response(_represent_app(services.set_app_active(request.auth, app_id, **given)))
+        return Response(_represent_app(services.set_app_active(actor_of(request), app_id, **given)))
 
 
 class Categories(APIView):
@@ -144,7 +145,7 @@ class Categories(APIView):
     def get(self, request: Request) -> Response:
         """The caller's categories, with how many memories each has."""
         listing.refuse_unknown(request.query_params, _PAGE)
-        actor: Actor = request.auth
+        actor = actor_of(request)
         with acting_as(actor):
             page = paginate(request, [_with_count(Category.objects.filter(owner_id=actor.owner_id))], orders=_BY_NAME)
             return Response(page.reply([_represent_category(row) for row in page.rows]))
@@ -157,21 +158,21 @@ class Categories(APIView):
     def post(self, request: Request) -> Response:
         """Make a category; 200 when it is there already."""
         given = validated(shapes.CategoryShape, request.data)
-        category, created = services.add_category(request.auth, given.pop("name"), **given)
-        return Response(_read_category(request.auth, category.id), status=201 if created else 200)
+        category, created = services.add_category(actor_of(request), given.pop("name"), **given)
+        return Response(_read_category(actor_of(request), category.id), status=201 if created else 200)
 
 
 class OneCategory(APIView):
     @extend_schema(operation_id="categories_get", responses=shapes.CategoryReply)
     def get(self, request: Request, category_id: UUID) -> Response:
         """One category."""
-        return Response(_read_category(request.auth, category_id))
+        return Response(_read_category(actor_of(request), category_id))
 
     @extend_schema(operation_id="categories_delete", responses=shapes.CategoryReply)
     def delete(self, request: Request, category_id: UUID) -> Response:
         """Take a category away; its memories stay."""
-        category = _read_category(request.auth, category_id)
-        services.delete_category(request.auth, category_id)
+        category = _read_category(actor_of(request), category_id)
+        services.delete_category(actor_of(request), category_id)
         return Response(category)
 
 
@@ -180,7 +181,7 @@ class Stats(APIView):
     def get(self, request: Request) -> Response:
         """How much the caller remembers."""
         listing.refuse_unknown(request.query_params, set())
-        actor: Actor = request.auth
+        actor = actor_of(request)
         with acting_as(actor):
             rows = Memory.objects.owned_by(actor)
             groups = list(rows.values_list("state", "kind", "standing").annotate(count=Count("id")).order_by())

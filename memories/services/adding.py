@@ -1,17 +1,19 @@
 """How an addition is made: checked and embedded before the transaction, inserted or confirmed within it."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Max
+from django.db.models import Max, Q
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from accounts.actors import Actor, acting_as
+from mem0stack.lib.bulk import insert_many
 from mem0stack.lib.errors import Conflict, Forbidden, InvalidArgument, Mem0Error
 from memories import outbox, texts
 from memories.embeddings import embed_documents
@@ -65,7 +67,7 @@ def apply(actor: Actor, drafts: Sequence[Draft | Refused]) -> list[Outcome]:
         else:
             spaces.setdefault(owner.owner_id, (owner, []))[1].append((place, draft))
     for owner, placed in spaces.values():
-        with acting_as(owner):
+        with nullcontext() if owner is actor else acting_as(owner):
             added = _add_to_space(owner, [draft for _, draft in placed], writer=actor)
         outcomes |= {place: outcome for (place, _), outcome in zip(placed, added, strict=True)}
     return [outcomes[place] for place in range(len(drafts))]
@@ -160,28 +162,27 @@ def _add_to_space(owner: Actor, drafts: Sequence[Draft], *, writer: Actor) -> li
     _assign_seq(owner.owner_id, [draft.memory for draft in allowed])
     inserted = _insert(owner.owner_id, allowed)
     new = [draft for draft in allowed if draft.memory.id in inserted]
+    known = _known(owner.owner_id, [draft.memory for draft in allowed if draft.memory.id not in inserted])
     rows.link_categories(owner.owner_id, {draft.memory.id: draft.categories for draft in new})
     rows.record_all(writer, [(draft.memory, Event.ADD, None, {"content": draft.memory.content}) for draft in new])
     outbox.write(
         owner.owner_id,
         [outbox.event_for(d.memory.id, Event.ADD, memories=1, terms=d.memory.term_count) for d in new],
     )
-    return [_outcome(owner, draft, writer=writer, paused=paused, inserted=inserted) for draft in drafts]
-
-
-def _outcome(owner: Actor, draft: Draft, *, writer: Actor, paused: set[str], inserted: set[UUID]) -> Outcome:
-    if draft.app in paused:
-        return Refused(Forbidden(f"The app {draft.app!r} is paused. Make it active to let it write."))
-    if draft.memory.id in inserted:
-        return Written(draft.memory.id, Event.ADD)
-    return _confirm(owner, draft, writer=writer)
+    outcomes: list[Outcome] = []
+    for draft in drafts:
+        if draft.app in paused:
+            outcomes.append(Refused(Forbidden(f"The app {draft.app!r} is paused. Make it active to let it write.")))
+        elif draft.memory.id in inserted:
+            outcomes.append(Written(draft.memory.id, Event.ADD))
+        else:
+            outcomes.append(_confirm(draft, known.get(_identity(draft.memory)), writer=writer))
+    return outcomes
 
 
 def _insert(owner_id: int, drafts: Sequence[Draft]) -> set[UUID]:
     """Insert memories with their postings, leaving out what is known already; the ids that are in now."""
-    Memory.objects.bulk_create([draft.memory for draft in drafts], ignore_conflicts=True)
-    ids = [draft.memory.id for draft in drafts]
-    inserted = set(Memory.objects.filter(owner_id=owner_id, id__in=ids).values_list("id", flat=True))
+    inserted = insert_many([draft.memory for draft in drafts], skip_known=True)
     rows.write_terms(
         {d.memory.id: rows.postings_of(d.terms, d.memory.tags) for d in drafts if d.memory.id in inserted}, owner_id
     )
@@ -190,10 +191,7 @@ def _insert(owner_id: int, drafts: Sequence[Draft]) -> set[UUID]:
 
 def _assign_seq(owner_id: int, memories: Sequence[Memory]) -> None:
     """Give every memory of a run that has no place the next one, under a lock per run."""
-    runs: dict[tuple[UUID, str], list[Memory]] = {}
-    for memory in memories:
-        if memory.run_id is not None:
-            runs.setdefault((memory.namespace_id, memory.run_id), []).append(memory)
+    runs = _runs(memories)
     unplaced = {_run_lock(owner_id, *run): run for run, some in runs.items() if any(m.seq is None for m in some)}
     # Every writer takes its locks in the order of their numbers, or two batches over two runs would block each other.
     for lock in sorted(unplaced):
@@ -213,9 +211,8 @@ def _run_lock(owner_id: int, namespace_id: UUID, run_id: str) -> int:
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
-def _confirm(owner: Actor, draft: Draft, *, writer: Actor) -> Outcome:
+def _confirm(draft: Draft, found: Memory | None, *, writer: Actor) -> Outcome:
     """The memory that stood in the draft's way: merge its tags, trust it more, and name it."""
-    found = _standing_in_the_way(owner, draft.memory)
     if found is None:
         return Refused(Conflict("Another writer deleted the same memory at this moment. Send it again."))
     if bytes(found.content_hash) != draft.memory.content_hash:
@@ -225,8 +222,8 @@ def _confirm(owner: Actor, draft: Draft, *, writer: Actor) -> Outcome:
                 " Leave seq out to have the next place, or update that memory."
             )
         )
-    if found.standing != Standing.CURRENT:
-        # What was found wrong or out of date stays so when somebody says it again.
+    if found.kind == Kind.MESSAGE or found.standing != Standing.CURRENT:
+        # A message sent again was not said again; and what was found wrong or out of date stays so.
         return Written(found.id, Event.CONFIRM)
     changes: dict[str, Any] = {"confidence": round(found.confidence + (1 - found.confidence) * 0.2, 4)}
     tags = list(dict.fromkeys([*found.tags, *draft.memory.tags]))[: texts.MAX_TAGS]
@@ -236,16 +233,36 @@ def _confirm(owner: Actor, draft: Draft, *, writer: Actor) -> Outcome:
         # Acknowledged means searchable: what somebody saves again comes back into use.
         changes |= {"state": State.ACTIVE, "archived_at": None, "expires_at": draft.memory.expires_at}
     save_change(writer, found, Event.CONFIRM, changes)
-    rows.link_categories(owner.owner_id, {found.id: draft.categories})
+    rows.link_categories(found.owner_id, {found.id: draft.categories})
     return Written(found.id, Event.CONFIRM)
 
 
-def _standing_in_the_way(owner: Actor, memory: Memory) -> Memory | None:
-    same = Memory.objects.filter(owner_id=owner.owner_id, namespace_id=memory.namespace_id).alive()
+def _identity(memory: Memory) -> tuple[Any, ...]:
+    """What no two memories of an owner have in common: a message's place, anything else's content and labels."""
     if memory.kind == Kind.MESSAGE:
-        same = same.filter(kind=Kind.MESSAGE, run_id=memory.run_id, seq=memory.seq)
-    else:
-        same = same.exclude(kind=Kind.MESSAGE).filter(
-            user_id=memory.user_id, agent_id=memory.agent_id, content_hash=memory.content_hash
-        )
-    return same.select_for_update(of=("self",)).defer("embedding").first()
+        return memory.namespace_id, memory.run_id, memory.seq
+    return memory.namespace_id, memory.user_id, memory.agent_id, bytes(memory.content_hash)
+
+
+def _known(owner_id: int, memories: Sequence[Memory]) -> dict[tuple[Any, ...], Memory]:
+    """The stored memories that stand in the way of these, by their identity, locked in the order of their ids."""
+    if not memories:
+        return {}
+    places = Q()
+    for (namespace_id, run_id), some in _runs(m for m in memories if m.kind == Kind.MESSAGE).items():
+        places |= Q(namespace_id=namespace_id, run_id=run_id, seq__in=[memory.seq for memory in some])
+    condition = Q(kind=Kind.MESSAGE) & places if places else Q()
+    hashes = {memory.content_hash for memory in memories if memory.kind != Kind.MESSAGE}
+    if hashes:
+        namespaces = {memory.namespace_id for memory in memories}
+        condition |= ~Q(kind=Kind.MESSAGE) & Q(namespace_id__in=namespaces, content_hash__in=hashes)
+    stored = Memory.objects.filter(condition, owner_id=owner_id).alive().defer("embedding")
+    return {_identity(memory): memory for memory in stored.order_by("id").select_for_update(of=("self",))}
+
+
+def _runs(memories: Iterable[Memory]) -> dict[tuple[UUID, str], list[Memory]]:
+    runs: dict[tuple[UUID, str], list[Memory]] = {}
+    for memory in memories:
+        if memory.run_id is not None:
+            runs.setdefault((memory.namespace_id, memory.run_id), []).append(memory)
+    return runs

@@ -36,7 +36,7 @@ def once(
     if stored.id != mine.id:
         if bytes(stored.request_hash) != request_hash:
             raise Conflict("This idempotency key was used for another request. Take a new key for a new request.")
-        return [_outcome(entry) for entry in stored.response]
+        return [_outcome(entry) for entry in stored.response or ()]
     outcomes = write()
     stored.response = [_entry(outcome) for outcome in outcomes]
     stored.save(update_fields=["response"])

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
-import orjson
 from django.db import connection
 
 from accounts.actors import Actor
+from mem0stack.lib.bulk import as_json, insert_many
 from mem0stack.lib.errors import Forbidden, NotFound
 from memories import texts
 from memories.lexical import tag_term
@@ -19,7 +19,9 @@ NamedModel = TypeVar("NamedModel", Namespace, App, Category)
 def lock_own(actor: Actor, memory_id: UUID, *, deleted: bool = False) -> Memory:
     """The actor's own memory, locked. NotFound for what they may not see, Forbidden for what is only shared."""
     rows = Memory.objects.owned_by(actor).filter(id=memory_id)
-    found = (rows if deleted else rows.alive()).select_for_update(of=("self",)).defer("embedding").first()
+    found: Memory | None = (
+        (rows if deleted else rows.alive()).select_for_update(of=("self",)).defer("embedding").first()
+    )
     if found is not None:
         return found
     shared = Memory.objects.visible_to(actor).alive().filter(id=memory_id).values_list("owner__username", flat=True)
@@ -66,15 +68,14 @@ def link_categories(owner_id: int, names: Mapping[UUID, Sequence[str]]) -> None:
 
 def write_terms(postings: Mapping[UUID, Mapping[str, int]], owner_id: int) -> None:
     """Write the postings of these memories: one statement for all, in the order of their index."""
-    rows = sorted((term, memory_id, tf) for memory_id, terms in postings.items() for term, tf in terms.items())
-    if not rows:
+    if not postings:
         return
-    terms, memories, frequencies = zip(*rows, strict=True)
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO memories_memoryterm (owner_id, term, memory_id, tf)"
-            " SELECT %s, * FROM unnest(%s::text[], %s::uuid[], %s::smallint[])",
-            [owner_id, list(terms), list(memories), list(frequencies)],
+            " SELECT %s, posting.key, memory.key::uuid, posting.value::smallint"
+            " FROM json_each(%s) AS memory, json_each_text(memory.value) AS posting ORDER BY 2, 3",
+            [owner_id, as_json(postings)],
         )
 
 
@@ -102,22 +103,19 @@ def record(
 def record_all(
     actor: Actor, changes: Sequence[tuple[Memory, str, Mapping[str, Any] | None, Mapping[str, Any] | None]]
 ) -> None:
-    MemoryHistory.objects.bulk_create(
-        MemoryHistory(
-            owner_id=memory.owner_id,
-            memory_id=memory.id,
-            event=event,
-            by=actor.user,
-            door=actor.door,
-            app=actor.app,
-            version=memory.version,
-            before=_plain(before),
-            after=_plain(after),
-        )
-        for memory, event, before, after in changes
+    insert_many(
+        [
+            MemoryHistory(
+                owner_id=memory.owner_id,
+                memory_id=memory.id,
+                event=event,
+                by=actor.user,
+                door=actor.door,
+                app=actor.app,
+                version=memory.version,
+                before=before,
+                after=after,
+            )
+            for memory, event, before, after in changes
+        ]
     )
-
-
-def _plain(values: Mapping[str, Any] | None) -> Any:
-    """What JSON can hold of these values: times and ids become text."""
-    return None if values is None else orjson.loads(orjson.dumps(values, default=str))

@@ -57,7 +57,9 @@ def unshare(actor: Actor, share_id: UUID) -> Share:
     """End a share that the actor gave, at once. Raises NotFound."""
     actor.require(Scope.WRITE)
     with acting_as(actor):
-        found = Share.objects.select_for_update().filter(owner_id=actor.owner_id, id=share_id, revoked_at=None).first()
+        found: Share | None = (
+            Share.objects.select_for_update().filter(owner_id=actor.owner_id, id=share_id, revoked_at=None).first()
+        )
         if found is None:
             raise NotFound("There is no such share of yours, or it has ended already.")
         found.revoked_at = timezone.now()

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import timedelta
 from itertools import groupby
 from typing import Any
 from uuid import UUID
@@ -31,12 +30,12 @@ from memories.services.outcomes import (
     raise_refusals,
     raise_refused,
 )
+from memories.services.purging import RESTORABLE_FOR
 
 __all__ = ["add", "add_many", "batch", "delete", "delete_all", "new_run_id", "restore", "update"]
 
 log = structlog.get_logger(__name__)
 
-RESTORABLE_FOR = timedelta(days=30)
 MAX_BATCH = 1_000
 _CHUNK = 500
 

@@ -18,7 +18,7 @@ from mem0stack.embedded.service import CHILDREN
 from tests.running import RunningService, prepared_service, running_service, wait_until_gone
 
 
-def _start_foreground(service: RunningService) -> subprocess.Popen[str]:
+def start_foreground(service: RunningService) -> subprocess.Popen[str]:
     """`up` in the foreground; returns once it has said that it is ready."""
     process = subprocess.Popen(
         [*service.launcher.words, "up", "--port", str(service.port), "--home", str(service.home)],
@@ -114,7 +114,7 @@ def test_down_is_idempotent_and_status_says_stopped() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
 def test_a_signal_stops_everything(number: signal.Signals) -> None:
     with prepared_service() as service:
-        process = _start_foreground(service)
+        process = start_foreground(service)
         os.kill(process.pid, number)
         process.communicate(timeout=60)
         assert process.returncode == 0

@@ -1,0 +1,71 @@
+"""What was deleted long ago goes for good, with all that hangs on it, and nothing else does."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from accounts.actors import Actor, acting_as
+from accounts.services import create_user
+from memories import services
+from memories.models import IdempotencyKey, Memory, MemoryHistory, MemoryTerm
+from memories.services import NewMemory
+from memories.services.purging import Purged, purge
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def alice() -> Actor:
+    return Actor.of(create_user("alice"), door="command")
+
+
+def _age(actor: Actor, memory_id: object, days: int) -> None:
+    with acting_as(actor):
+        Memory.objects.filter(owner_id=actor.owner_id, id=memory_id).update(
+            deleted_at=timezone.now() - timedelta(days=days)
+        )
+
+
+def test_purge_takes_what_was_deleted_over_30_days_ago_and_leaves_the_rest(alice: Actor) -> None:
+    old = services.add(alice, NewMemory("The old staging host was called anvil."))
+    recent = services.add(alice, NewMemory("The new staging host is called hammer."))
+    kept = services.add(alice, NewMemory("Production is never touched on a Friday."))
+    for written, days in ((old, 31), (recent, 29)):
+        services.delete(alice, written.memory_id)
+        _age(alice, written.memory_id, days)
+
+    assert purge(dry_run=True) == Purged(memories=1, idempotency_keys=0)
+    assert purge() == Purged(memories=1, idempotency_keys=0)
+
+    with acting_as(alice):
+        assert set(Memory.objects.values_list("id", flat=True)) == {recent.memory_id, kept.memory_id}
+        assert not MemoryHistory.objects.filter(memory_id=old.memory_id).exists()
+        assert not MemoryTerm.objects.filter(memory_id=old.memory_id).exists()
+    assert services.restore(alice, recent.memory_id).memory_id == recent.memory_id
+
+
+def test_what_a_purged_memory_replaced_stays_superseded(alice: Actor) -> None:
+    first = services.add(alice, NewMemory("We deploy by hand."))
+    second = services.add(alice, NewMemory("We deploy from the pipeline."))
+    services.update(alice, first.memory_id, {"superseded_by": second.memory_id})
+    services.delete(alice, second.memory_id)
+    _age(alice, second.memory_id, 31)
+
+    assert purge().memories == 1
+
+    with acting_as(alice):
+        left = Memory.objects.get(id=first.memory_id)
+        assert (left.standing, left.superseded_by_id) == ("superseded", None)
+
+
+def test_purge_forgets_idempotency_keys_after_30_days(alice: Actor) -> None:
+    services.add(alice, NewMemory("Remembered once."), idempotency_key="old")
+    services.add(alice, NewMemory("Remembered today."), idempotency_key="new")
+    with acting_as(alice):
+        IdempotencyKey.objects.filter(key="old").update(created_at=timezone.now() - timedelta(days=31))
+
+    assert purge() == Purged(memories=0, idempotency_keys=1)
+
+    with acting_as(alice):
+        assert list(IdempotencyKey.objects.values_list("key", flat=True)) == ["new"]

@@ -88,8 +88,9 @@ class Keys(APIView):
         responses=page_of(KeyReply),
     )
     def get(self, request: Request) -> Response:
-        """Your keys, ended ones too, without the keys themselves."""
-        keys = ApiKey.objects.filter(user=actor_of(request).person)
+        """Your keys, ended ones too, without the keys themselves. A limited key sees those limited to the same."""
+        actor = actor_of(request)
+        keys = ApiKey.objects.filter(user=actor.person).within(actor.namespaces)
         page = paginate(request, [keys], orders=["-created_at", "created_at"])
         return Response(page.reply([_represent_key(key) for key in page.rows]))
 
@@ -109,7 +110,10 @@ class OneKey(APIView):
     @extend_schema(operation_id="keys_revoke", responses=KeyReply)
     def delete(self, request: Request, key_id: UUID) -> Response:
         """End a key of yours, at once."""
-        return Response(_represent_key(services.revoke_api_key(str(key_id), user=actor_of(request).person)))
+        actor = actor_of(request)
+        return Response(
+            _represent_key(services.revoke_api_key(str(key_id), user=actor.person, within=actor.namespaces))
+        )
 
 
 def _check_within(actor: Actor, given: dict[str, Any]) -> None:

@@ -296,7 +296,7 @@ def _(alices: Space) -> list[Call]:
 @case("DELETE", "categories/<uuid:category_id>/")
 def _(alices: Space) -> list[Call]:
     found = alices.categories
-    return [Call(f"categories/{found['hidden']}/", limited=403), Call(f"categories/{found['open']}/", limited=403)]
+    return [Call(f"categories/{found['hidden']}/"), Call(f"categories/{found['open']}/", limited=403)]
 
 
 @case("GET", "apps/")

@@ -121,6 +121,8 @@ def _draft(actor: Actor, new: NewMemory) -> Draft:
     memory.term_count = length(terms)
     memory.importance, memory.confidence, memory.quality = _weights(new, terms=len(terms))
     namespace = PERSONAL if new.namespace is None else texts.clean_namespace(new.namespace)
+    # Before an idempotency key is looked at: it may stand for a write into another namespace.
+    actor.require_namespace(namespace)
     return Draft(memory, namespace, new.app or actor.app, texts.clean_categories(new.categories), terms)
 
 
@@ -146,7 +148,6 @@ def _space(actor: Actor, namespace: str) -> tuple[Actor, str]:
             if not grant.can_add:
                 raise Forbidden(f"{owner_name} shares {name!r} with you for reading only. Ask for can_add.")
             return replace(actor, user=grant.owner), name
-    actor.require_namespace(namespace)
     return actor, namespace
 
 

@@ -12,12 +12,16 @@ from uuid import UUID
 
 import pytest
 from django.http import HttpResponse
+from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
+from uuid_utils.compat import uuid7
 
 from accounts import services as accounts
+from accounts.actors import acting_as
 from accounts.models import ApiKey, Scope
-from tests.people import Caller, People, Space, fill, snapshot
+from memories.models import Share
+from tests.people import PLACES, Caller, People, Space, fill, snapshot
 
 # Routes that hold nothing of anybody's. A prefix that fits no route any more fails.
 EXCEPTIONS = {
@@ -439,3 +443,285 @@ def test_strangers_see_and_change_nothing(world: World, method: str, route: str)
         if not call.limited_may_write and snapshot(alices.owner) != before:
             problems.append(f"the limited key changed something: {call}")
     assert not problems, "\n".join(["", *problems])
+
+
+# What the matrix cannot say ---------------------------------------------------------------------------------------
+
+
+def body(response: HttpResponse) -> Any:
+    return json.loads(response.content)
+
+
+@pytest.fixture
+def alices(people: People) -> Space:
+    return fill(people.alice, people.bob)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("method", "path", "sent", "which"),
+    [
+        ("GET", "memories/{}/", None, "memories"),
+        ("PATCH", "memories/{}/", {"content": "mine"}, "memories"),
+        ("DELETE", "memories/{}/", None, "memories"),
+        ("GET", "memories/{}/history/", None, "memories"),
+        ("POST", "memories/{}/restore/", None, "memories"),
+        ("POST", "memories/batch/", {"operations": [{"op": "delete", "id": "{}"}]}, "memories"),
+        ("POST", "memories/batch/", {"operations": [{"op": "delete", "id": "{}"}], "atomic": True}, "memories"),
+        ("POST", "shares/", {"grantee": "bob", "memory": "{}"}, "memories"),
+        ("GET", "shares/{}/", None, "shares"),
+        ("DELETE", "shares/{}/", None, "shares"),
+        ("GET", "categories/{}/", None, "categories"),
+        ("DELETE", "categories/{}/", None, "categories"),
+        ("GET", "apps/{}/", None, "apps"),
+        ("PATCH", "apps/{}/", {"is_active": False}, "apps"),
+        ("DELETE", "keys/{}/", None, "keys"),
+    ],
+)
+def test_anothers_id_and_an_unknown_one_are_told_apart_by_nothing(
+    alices: Space, people: People, method: str, path: str, sent: Any, which: str
+) -> None:
+    def ask(one: UUID) -> tuple[int, Any, dict[str, str]]:
+        given = None if sent is None else json.loads(json.dumps(sent).replace("{}", str(one)))
+        response = people.charlie.call(method, f"/api/v2/{path.format(one)}", given, **{"X-Request-ID": "the-same"})
+        text = response.content.decode().replace(str(one), "ID")
+        return response.status_code, text, dict(response.headers)
+
+    for place in ("hidden", "lone"):
+        assert ask(getattr(alices, which).get(place, uuid7())) == ask(uuid7())
+
+
+@pytest.mark.django_db
+def test_anothers_memory_is_no_successor(alices: Space, people: People) -> None:
+    mine = body(people.charlie.call("POST", "/api/v2/memories/", {"content": "mine"}))["id"]
+    replies = []
+    for successor in (alices.memories["hidden"], uuid7()):
+        response = people.charlie.call("PATCH", f"/api/v2/memories/{mine}/", {"superseded_by": str(successor)})
+        assert response.status_code == 404
+        replies.append(body(response)["detail"])
+    assert replies[0] == replies[1]
+
+
+@pytest.mark.django_db
+def test_nothing_of_alices_is_listed_found_or_counted_for_charlie(alices: Space, people: People) -> None:
+    for path in ("memories/?page_size=500&show_expired=true", "shares/", "categories/", "apps/", "namespaces/"):
+        assert body(people.charlie.call("GET", f"/api/v2/{path}"))["results"] == [], path
+    for place in PLACES:
+        asked = {"query": alices.word(place, "content"), "top_k": 100}
+        found = body(people.charlie.call("POST", "/api/v2/search/", asked))
+        assert (found["results"], found["answerable"]) == ([], False)
+    counts = body(people.charlie.call("GET", "/api/v2/stats/"))
+    assert not any(counts.values()), counts
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", ["memories/", "shares/", "categories/", "apps/", "namespaces/", "keys/"])
+def test_a_cursor_of_alices_shows_charlie_nothing_of_hers(alices: Space, people: People, path: str) -> None:
+    cursor = body(people.alice.call("GET", f"/api/v2/{path}?page_size=1"))["next"].partition("/api/v2/")[2]
+    assert "cursor=" in cursor
+    response = people.charlie.call("GET", f"/api/v2/{cursor}")
+    assert response.status_code == 200
+    assert leaked(response, alices.secrets(), cursor) == set()
+    assert {row["id"] for row in body(response)["results"]} <= {
+        str(key.pk) for key in people.charlie.user.api_keys.all()
+    }
+
+
+@pytest.mark.django_db
+def test_an_idempotency_key_of_alices_is_a_new_one_for_charlie(alices: Space, people: People) -> None:
+    key = alices.word("hidden", "idempotency")
+    for content in (alices.word("hidden", "content"), "something else"):
+        headers = {"Idempotency-Key": f"{key}{'' if content != 'something else' else '-2'}"}
+        response = people.charlie.call("POST", "/api/v2/memories/", {"content": content}, **headers)
+        assert response.status_code == 201
+        assert body(response)["owner"] == "charlie"
+        assert body(response)["id"] not in {str(one) for one in alices.memories.values()}
+
+
+@pytest.mark.django_db
+def test_the_same_names_are_charlies_own(alices: Space, people: People) -> None:
+    word = alices.word
+    said = {"content": word("open", "content"), "namespace": word("open", "namespace"), "app": word("open", "app")}
+    said |= {"user_id": word("open", "user"), "agent_id": word("open", "agent")}
+    said |= {"categories": [word("open", "category")]}
+    first = people.charlie.call("POST", "/api/v2/memories/", said)
+    assert first.status_code == 201
+    assert "duplicate" not in body(first)
+    for path, theirs in (("categories/", alices.categories), ("apps/", alices.apps), ("namespaces/", {})):
+        [row] = body(people.charlie.call("GET", f"/api/v2/{path}"))["results"]
+        assert row["id"] not in {str(one) for one in theirs.values()}
+        assert row.get("memories", 1) == 1
+        assert row.get("description", "") == ""
+    listed = body(people.alice.call("GET", "/api/v2/memories/"))["results"]
+    assert body(first)["id"] not in {row["id"] for row in listed}
+
+
+@pytest.mark.django_db
+def test_a_name_of_alices_namespace_is_no_way_into_it(alices: Space, people: People) -> None:
+    name = f"alice/{alices.word('open', 'namespace')}"
+    written = people.charlie.call("POST", "/api/v2/memories/", {"content": "intruder", "namespace": name})
+    assert body(written)["owner"] == "charlie"
+    assert people.bob.call("POST", "/api/v2/memories/", {"content": "x", "namespace": name}).status_code == 403
+
+
+# What a share shows -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_a_reader_sees_content_and_tags_and_none_of_the_owners_arrangements(alices: Space, people: People) -> None:
+    for place in ("open", "lone"):
+        seen = body(people.bob.call("GET", f"/api/v2/memories/{alices.memories[place]}/"))
+        assert (seen["content"], seen["tags"]) == (alices.word(place, "content"), [alices.word(place, "tag")])
+        assert seen["owner"] == "alice"
+        hidden = ("metadata", "categories", "app", "user_id", "agent_id", "written_by", "superseded_by")
+        assert not any(seen[name] for name in hidden)
+    listed = body(people.bob.call("GET", "/api/v2/memories/?page_size=500&show_expired=true"))["results"]
+    assert {row["id"] for row in listed} == {str(alices.memories[place]) for place in ("open", "lone")}
+    found = body(people.bob.call("POST", "/api/v2/search/", {"query": alices.word("open", "content"), "top_k": 100}))
+    assert {row["id"] for row in found["results"]} == {row["id"] for row in listed}
+
+
+@pytest.mark.django_db
+def test_a_reader_cannot_find_out_by_asking_what_he_is_not_shown(alices: Space, people: People) -> None:
+    for place in ("open", "lone"):
+        for name, label in (("user_id", "user"), ("agent_id", "agent"), ("app", "app"), ("categories", "category")):
+            path = f"/api/v2/memories/?{name}={alices.word(place, label)}"
+            assert body(people.bob.call("GET", path))["results"] == [], name
+            asked = {"query": alices.word(place, "content"), "filters": {name: alices.word(place, label)}}
+            assert body(people.bob.call("POST", "/api/v2/search/", asked))["results"] == [], name
+            present = asked | {"filters": {name: "*"}}
+            assert body(people.bob.call("POST", "/api/v2/search/", present))["results"] == [], name
+        path = f"/api/v2/memories/?metadata.canary={alices.word(place, 'metadata')}"
+        assert body(people.bob.call("GET", path))["results"] == []
+
+
+@pytest.mark.django_db
+def test_a_reader_is_not_told_what_replaced_a_memory(alices: Space, people: People) -> None:
+    hidden, lone = alices.memories["hidden"], alices.memories["lone"]
+    assert people.alice.call("PATCH", f"/api/v2/memories/{lone}/", {"superseded_by": str(hidden)}).status_code == 200
+    response = people.bob.call("GET", f"/api/v2/memories/{lone}/")
+    assert response.status_code == 200
+    assert str(hidden) not in told(response)
+    assert body(people.alice.call("GET", f"/api/v2/memories/{lone}/"))["superseded_by"] == str(hidden)
+
+
+@pytest.mark.django_db
+def test_neighbours_are_only_what_the_caller_may_see(people: People) -> None:
+    said = [{"role": "user", "content": f"turn {number}"} for number in range(5)]
+    sent = {"messages": said, "namespace": "talk", "run_id": "talk"}
+    ids = [one["id"] for one in body(people.alice.call("POST", "/api/v2/memories/", sent))["results"]]
+    people.alice.call("POST", "/api/v2/shares/", {"grantee": "bob", "memory": ids[2]})
+    asked = {"query": "turn 2", "expand": 5}
+    [hit] = body(people.bob.call("POST", "/api/v2/search/", asked))["results"]
+    assert hit["neighbours"] == []
+    people.alice.call("POST", "/api/v2/shares/", {"grantee": "bob", "namespace": "talk"})
+    people.alice.call("PATCH", f"/api/v2/memories/{ids[1]}/", {"state": "paused"})
+    people.alice.call("PATCH", f"/api/v2/memories/{ids[3]}/", {"expires_at": "2020-01-01T00:00:00Z"})
+    for who in (people.bob, people.alice):
+        hits = body(who.call("POST", "/api/v2/search/", asked))["results"]
+        [hit] = [one for one in hits if one["id"] == ids[2]]
+        assert [one["id"] for one in hit["neighbours"]] == [ids[0], ids[4]], who.name
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("ending", ["revoked", "expired"])
+def test_a_share_that_ended_shows_nothing_any_more(alices: Space, people: People, ending: str) -> None:
+    for share_id in alices.shares.values():
+        if ending == "revoked":
+            assert people.alice.call("DELETE", f"/api/v2/shares/{share_id}/").status_code == 200
+        else:
+            with acting_as(people.alice.actor):
+                Share.objects.filter(id=share_id).update(expires_at=timezone.now() - timedelta(seconds=1))
+    paths = [f"memories/{one}/" for one in alices.memories.values()] + [f"shares/{s}/" for s in alices.shares.values()]
+    for path in paths:
+        assert people.bob.call("GET", f"/api/v2/{path}").status_code == 404
+    for path in ("memories/", "shares/", "namespaces/"):
+        assert body(people.bob.call("GET", f"/api/v2/{path}"))["results"] == []
+    asked = {"query": alices.word("open", "content")}
+    assert body(people.bob.call("POST", "/api/v2/search/", asked))["results"] == []
+
+
+@pytest.mark.django_db
+def test_nobody_can_draw_anothers_writes_into_his_own_space(people: People) -> None:
+    """A share needs no consent: Charlie lets Alice add to `repo`, and Alice has a namespace `charlie/repo` herself."""
+    before = people.alice.call("POST", "/api/v2/memories/", {"content": "first", "namespace": "charlie/repo"})
+    assert body(before)["owner"] == "alice"
+    people.charlie.call("POST", "/api/v2/memories/", {"content": "bait", "namespace": "repo"})
+    shared = people.charlie.call("POST", "/api/v2/shares/", {"grantee": "alice", "namespace": "repo", "can_add": True})
+    assert shared.status_code == 201
+    after = people.alice.call("POST", "/api/v2/memories/", {"content": "second", "namespace": "charlie/repo"})
+    assert body(after)["owner"] == "alice"
+
+
+# Keys -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_a_key_makes_none_that_outlives_it(people: People) -> None:
+    ends = timezone.now() + timedelta(hours=1)
+    _, brief = people.alice.another_key(scopes=Scope.values, expires_at=ends)
+    made = brief.call("POST", "/api/v2/keys/", {"name": "child"})
+    assert made.status_code == 201
+    assert ApiKey.objects.get(pk=body(made)["id"]).expires_at == ends
+    for later in ((ends + timedelta(seconds=1)).isoformat(), None):
+        refused = brief.call("POST", "/api/v2/keys/", {"name": "child", "expires_at": later})
+        assert (refused.status_code, body(refused)["code"]) == (403, "forbidden")
+    sooner = (ends - timedelta(minutes=1)).isoformat()
+    assert brief.call("POST", "/api/v2/keys/", {"name": "child", "expires_at": sooner}).status_code == 201
+
+
+@pytest.mark.django_db
+def test_a_limited_key_sees_and_ends_only_keys_within_its_limit(people: People) -> None:
+    mine, limited = people.alice.another_key(name="mine", scopes=Scope.values, namespaces=["a", "b"])
+    narrower, _ = people.alice.another_key(name="narrower", namespaces=["a"])
+    wider, _ = people.alice.another_key(name="wider", namespaces=["a", "c"])
+    listed = body(limited.call("GET", "/api/v2/keys/"))["results"]
+    assert {row["name"] for row in listed} == {"mine", "narrower"}
+    assert limited.call("DELETE", f"/api/v2/keys/{wider.pk}/").status_code == 404
+    assert limited.call("DELETE", f"/api/v2/keys/{narrower.pk}/").status_code == 200
+    assert limited.call("DELETE", f"/api/v2/keys/{mine.pk}/").status_code == 200
+    assert limited.call("GET", "/api/v2/me/").status_code == 401
+
+
+@pytest.mark.django_db
+def test_a_bad_key_is_not_made_good_by_another_credential(people: People) -> None:
+    """Whoever sends a key that is not valid is turned away, whatever else the request brings."""
+    client = Client(raise_request_exception=False)
+    client.force_login(people.alice.user)
+    bad = f"{str(people.alice.key)[:11]}{'x' * 32}"
+    for headers in (
+        {"Authorization": f"Bearer {bad}"},
+        {"X-API-Key": bad},
+        {"Authorization": f"Bearer {bad}", "X-API-Key": str(people.alice.key)},
+        {"Authorization": "Basic YWxpY2U6YWxpY2U=", "X-API-Key": str(people.alice.key)},
+        {"Authorization": f"Bearer {people.charlie.key}, Bearer {people.alice.key}"},
+    ):
+        assert client.get("/api/v2/memories/", headers=headers).status_code == 401
+    assert client.get("/api/v2/memories/").status_code == 200
+
+
+@pytest.mark.django_db
+def test_a_session_ends_with_the_account(people: People) -> None:
+    client = Client(raise_request_exception=False)
+    client.force_login(people.alice.user)
+    people.alice.user.is_active = False
+    people.alice.user.save()
+    assert client.get("/api/v2/memories/").status_code == 401
+
+
+@pytest.mark.django_db
+def test_a_session_writes_only_with_its_token(people: People) -> None:
+    client = Client(raise_request_exception=False, enforce_csrf_checks=True)
+    client.force_login(people.alice.user)
+    assert client.get("/api/v2/memories/").status_code == 200
+    sent = {"content": "forged"}
+    assert client.post("/api/v2/memories/", sent, content_type="application/json").status_code == 403
+
+
+@pytest.mark.django_db
+def test_no_header_names_another_user(alices: Space, people: People) -> None:
+    names = ("X-User", "X-User-ID", "Remote-User", "X-Remote-User", "X-Mem0-User", "X-Owner", "X-Forwarded-User")
+    for name in names:
+        reply = body(people.charlie.call("GET", "/api/v2/me/", **{name: "alice"}))
+        assert reply["username"] == "charlie"
+        assert body(people.charlie.call("GET", "/api/v2/memories/", **{name: str(people.alice.id)}))["results"] == []

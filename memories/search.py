@@ -14,6 +14,7 @@ from uuid import UUID
 import structlog
 from django.db import connection
 from django.db.models import Q
+from django.db.models.functions import Now
 from pgvector import HalfVector
 from pgvector.django import MaxInnerProduct
 
@@ -230,7 +231,8 @@ def _neighbours(memories: Sequence[Memory], reach: int) -> dict[UUID, list[Memor
     for memory in placed:
         run = Q(owner_id=memory.owner_id, namespace_id=memory.namespace_id, run_id=memory.run_id)
         near |= run & Q(seq__range=_reach(memory, reach))
-    found = list(Memory.objects.filter(near, state="active").with_names().order_by("seq"))
+    unexpired = Q(expires_at=None) | Q(expires_at__gt=Now())
+    found = list(Memory.objects.filter(near, unexpired, state="active").with_names().order_by("seq"))
     return {
         memory.id: [
             other

@@ -126,6 +126,11 @@ def _check_within(actor: Actor, given: dict[str, Any]) -> None:
             raise InvalidArgument("This key is limited to namespaces; name which of them the new key may use.")
         for name in given["namespaces"]:
             actor.require_namespace(name)
+    ends = None if actor.key is None else actor.key.expires_at
+    if ends is not None:
+        asked = given.setdefault("expires_at", ends)
+        if asked is None or asked > ends:
+            raise Forbidden(f"This key ends at {ends.isoformat()}, so it cannot make one that ends later.")
 
 
 def _represent_key(key: ApiKey) -> dict[str, Any]:

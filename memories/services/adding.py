@@ -138,10 +138,12 @@ def _weights(new: NewMemory, *, terms: int) -> tuple[float, float, float]:
 def _space(actor: Actor, namespace: str) -> tuple[Actor, str]:
     """Whose space a namespace's name means: the actor's own, or for `alice/name` Alice's, if she lets the actor add.
 
+    A namespace of the actor's own that is called just so comes first: a share needs nobody's consent, and must not
+    draw into another's space what goes into the actor's today.
     In Alice's space the actor acts as Alice, but only for this; `written_by` says who it was.
     """
     owner_name, slash, name = namespace.partition("/")
-    if slash:
+    if slash and not Namespace.objects.filter(owner_id=actor.owner_id, name=namespace).exists():
         grants = Share.objects.received_by(actor).filter(owner__username=owner_name, namespace__name=name)
         grant = grants.select_related("owner").first()
         if grant is not None:

@@ -923,9 +923,11 @@ class Migration(migrations.Migration):
         ),
         protect(
             "memories_memoryterm",
+            # OFFSET 0 keeps PostgreSQL from turning this into a hash of every memory there is, of every owner, which
+            # it prefers as soon as it expects some hundred postings: each is looked up by its key instead.
             also_readable="""EXISTS (
                 SELECT 1 FROM memories_memory m
-                WHERE m.owner_id = memories_memoryterm.owner_id AND m.id = memories_memoryterm.memory_id)""",
+                WHERE m.owner_id = memories_memoryterm.owner_id AND m.id = memories_memoryterm.memory_id OFFSET 0)""",
         ),
         protect("memories_app"),
         protect("memories_category"),

@@ -88,7 +88,7 @@ class Keys(APIView):
         responses=page_of(KeyReply),
     )
     def get(self, request: Request) -> Response:
-        """Your keys, ended ones too, without the keys themselves. A limited key sees those limited to the same."""
+        """Your keys, ended ones too, without the keys themselves."""
         actor = actor_of(request)
         keys = ApiKey.objects.filter(user=actor.person).within(actor.namespaces)
         page = paginate(request, [keys], orders=["-created_at", "created_at"])

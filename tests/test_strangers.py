@@ -4,6 +4,7 @@ Generated from the URL resolver: a route that no case covers fails, and so does 
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -443,6 +444,19 @@ def test_strangers_see_and_change_nothing(world: World, method: str, route: str)
         if not call.limited_may_write and snapshot(alices.owner) != before:
             problems.append(f"the limited key changed something: {call}")
     assert not problems, "\n".join(["", *problems])
+
+
+@pytest.mark.django_db
+def test_the_admin_is_for_staff_alone(people: People) -> None:
+    client = Client(raise_request_exception=False)
+    client.force_login(people.charlie.user)
+    open_to_all = {"admin/login/", "admin/logout/"}
+    pages = [route for route in routes() if re.fullmatch(r"admin/[a-z_0-9/]*", route) and route not in open_to_all]
+    assert len(pages) > 3
+    for page in pages:
+        response = client.get(f"/{page}")
+        assert response.status_code == 302, page
+        assert response["Location"].startswith("/admin/login/"), page
 
 
 # What the matrix cannot say ---------------------------------------------------------------------------------------

@@ -146,8 +146,7 @@ def database(role: str) -> dict[str, Any]:
             "min_size": env.int("DATABASE_POOL_MIN_SIZE", default=0),
             "max_size": env.int("DATABASE_POOL_MAX_SIZE", default=16),
             "timeout": 3,
-            # Attempts after 0 and 1 s, then none until a request asks. By default the pauses double up to minutes, and
-            # a worker goes on answering 503 for seconds after PostgreSQL is back.
+            # Then no more until a request asks: the pauses between attempts grow, and nobody should wait for one.
             "reconnect_timeout": 2.5,
         }
     return config | {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": not as_owner}
@@ -256,11 +255,6 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "events"}},
     # A level that does not exist is named by a system check, which could not speak if logging failed first.
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL if LOG_LEVEL in logging.getLevelNamesMapping() else "INFO"},
-    "loggers": {
-        "django": {"handlers": [], "propagate": True},
-        "celery": {"handlers": [], "propagate": True},
-        # Every failed attempt of the pool; whoever waits for a connection reports it once.
-        "psycopg.pool": {"level": "ERROR"},
-    },
+    "loggers": {"django": {"handlers": [], "propagate": True}, "celery": {"handlers": [], "propagate": True}},
 }
 DJANGO_STRUCTLOG_CELERY_ENABLED = False

@@ -1,5 +1,6 @@
 """A home before anything runs in it: its directories, its secret, and the checks that spare a failed start."""
 
+import contextlib
 import errno
 import os
 import secrets
@@ -7,6 +8,8 @@ import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import psutil
 
 from mem0stack.embedded.account import Account, EmbeddedError
 from mem0stack.embedded.service import write_private
@@ -73,22 +76,39 @@ def check_disk(home: Home) -> None:
         )
 
 
+def resolve(host: str, port: int) -> str:
+    """The address that a name like localhost stands for; the web server takes no names."""
+    try:
+        return str(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0])
+    except (socket.gaierror, OverflowError) as error:
+        raise EmbeddedError(f"--host {host} --port {port} is no address of this machine: {error}.") from error
+
+
 def check_port(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
+    address = resolve(host, port)
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
-        except socket.gaierror as error:
-            raise EmbeddedError(f"--host {host} is no address of this machine: {error.strerror}.") from error
+            probe.bind((address, port))
+        except OverflowError as error:
+            raise EmbeddedError(f"There is no port {port}: the last one is 65535.") from error
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise EmbeddedError(
-                    f"Port {port} on {host} is taken by another program. Stop it, or choose another port: "
+                    f"Port {port} on {host} is taken by {_holder(port)}. Stop it, or choose another port: "
                     f"--port {port + 1}."
                 ) from error
             reason = _NETWORK_ERRORS.get(error.errno or 0, error.strerror)
             raise EmbeddedError(f"Cannot listen on {host}, port {port}: {reason}.") from error
+
+
+def _holder(port: int) -> str:
+    """Who listens there, as far as this user may know."""
+    with contextlib.suppress(psutil.Error):
+        for found in psutil.net_connections("tcp"):
+            if found.status == psutil.CONN_LISTEN and found.laddr.port == port and found.pid:
+                return f"{psutil.Process(found.pid).name()} (pid {found.pid})"
+    return "another program"
 
 
 def make_secret_key(home: Home) -> None:

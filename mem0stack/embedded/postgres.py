@@ -185,6 +185,7 @@ def _init(directory: Path, account: Account, tools: Path) -> None:
             **account.popen_options(),
         )  # noqa: E501
         (directory / _MARKER).write_text(_MARKER_TEXT)
+        account.own(directory / _MARKER)
     except (EmbeddedError, OSError):
         shutil.rmtree(directory, ignore_errors=True)
         raise

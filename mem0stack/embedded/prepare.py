@@ -9,7 +9,8 @@ from pathlib import Path
 
 import psycopg
 from django.conf import settings
-from django.db import connection
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from accounts.models import User
@@ -17,6 +18,7 @@ from accounts.services import create_api_key, create_user
 from mem0stack.embedded.account import EmbeddedError
 from mem0stack.embedded.processes import explain, run_tool
 from mem0stack.embedded.service import read_api_key, write_private
+from mem0stack.lib.errors import InvalidArgument
 from mem0stack.lib.home import Home
 
 
@@ -47,7 +49,15 @@ def wait_for_database(timeout_s: float) -> None:
 
 def pending_migrations() -> tuple[list[str], bool]:
     """The migrations still to be applied, and whether there is a schema already."""
-    executor = MigrationExecutor(connection)
+    try:
+        executor = MigrationExecutor(connection)
+    except ImproperlyConfigured as error:
+        raise EmbeddedError(str(error)) from error
+    except DatabaseError as error:
+        raise EmbeddedError(
+            f"The service's role may not use the database: {str(error).strip()}. `manage.py bootstrap_db` grants what "
+            "it needs."
+        ) from error
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     return [f"{step.app_label}.{step.name}" for step, _ in plan], bool(executor.loader.applied_migrations)
 
@@ -94,7 +104,10 @@ def ensure_account(home: Home, name: str) -> FirstAccount | None:
     password = None
     if user is None:
         password = secrets.token_urlsafe(12)
-        user = create_user(name, is_staff=True, is_superuser=True, password=password)
+        try:
+            user = create_user(name, is_staff=True, is_superuser=True, password=password)
+        except InvalidArgument as error:
+            raise EmbeddedError(f"MEM0_ADMIN_USER: {error.detail}") from error
     _, plain = create_api_key(user, name="first key", scopes=("read", "write", "admin"))
     write_private(home.api_key_file, plain + "\n")
     return FirstAccount(name, password)

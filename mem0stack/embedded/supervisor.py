@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 
 START_TIMEOUT_S = 90
 _WEB_WORKERS = 2
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _STOP_ORDER = ("web", "worker", "valkey", "postgres")
 
 
@@ -43,17 +44,23 @@ class StopRequested(BaseException):
 @contextmanager
 def _signals_stop() -> Iterator[None]:
     def request(number: int, frame: FrameType | None) -> None:
-        for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            # What follows is the orderly end, and a second Ctrl-C must not cut it short.
-            signal.signal(name, signal.SIG_IGN)
+        _ignore_signals()
         raise StopRequested
 
-    earlier = {name: signal.signal(name, request) for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    # Under nohup a closed terminal is ignored, and stays so.
+    names = [name for name in _STOP_SIGNALS if signal.getsignal(name) != signal.SIG_IGN]
+    earlier = {name: signal.signal(name, request) for name in names}
     try:
         yield
     finally:
         for name, handler in earlier.items():
             signal.signal(name, handler)
+
+
+def _ignore_signals() -> None:
+    """From here on it is the orderly end, which a second Ctrl-C must not cut short."""
+    for name in _STOP_SIGNALS:
+        signal.signal(name, signal.SIG_IGN)
 
 
 class Supervisor:
@@ -143,6 +150,7 @@ class Supervisor:
             prepare.migrate(self._environ())
 
     def _stop(self) -> None:
+        _ignore_signals()
         self._state = "stopping"
         for name in _STOP_ORDER:
             if name in self._keepers:
@@ -186,7 +194,7 @@ class Supervisor:
         host, port = self._options.host, self._options.port
         words = [
             *(sys.executable, "-m", "granian", "mem0stack.wsgi:application"),
-            *("--interface", "wsgi", "--host", host, "--port", str(port), "--no-ws"),
+            *("--interface", "wsgi", "--host", directory.resolve(host, port), "--port", str(port), "--no-ws"),
             *("--workers", str(_WEB_WORKERS), "--blocking-threads", "8"),
             # Without these a killed worker takes the whole server down.
             *("--respawn-failed-workers", "--respawn-interval", "0.2"),

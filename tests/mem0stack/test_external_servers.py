@@ -147,6 +147,19 @@ def test_the_database_can_be_somebody_elses(foreign: Server) -> None:
         assert not (service.home / "postgres").exists()
 
 
+def test_up_refuses_a_role_that_policies_do_not_bind(foreign: Server) -> None:
+    with prepared_service() as service:
+        owner = foreign.url("mighty_owner", "mighty")
+        superuser = foreign.url("postgres", "postgres")
+        environ = _urls(foreign, "mighty")
+        assert service.manage("bootstrap_db", "--superuser-url", superuser, **environ).returncode == 0
+        environ = {"DATABASE_URL": foreign.url("postgres", "mighty"), "DATABASE_OWNER_URL": owner}
+        result = service.manage("up", "--detach", "--port", str(service.port), **environ)
+        assert result.returncode == 1
+        assert "is a superuser, which row-level security does not bind" in result.stderr
+        assert "Traceback" not in result.stderr
+
+
 def test_an_address_where_nobody_answers_is_said(foreign: Server) -> None:
     with prepared_service() as service:
         environ = _urls(foreign, "absent")

@@ -121,9 +121,9 @@ def test_a_signal_stops_everything(number: signal.Signals) -> None:
         assert wait_until_gone(service.home, 0) == []
 
 
-def test_ctrl_c_during_the_first_start_leaves_nothing_and_the_next_up_works() -> None:
-    for pause_s in (0.9, 2.0, 3.0):
-        with prepared_service() as service:
+def test_ctrl_c_during_the_first_start_leaves_nothing_and_the_next_up_goes_on() -> None:
+    with prepared_service() as service:
+        for pause_s in (0.9, 1.7, 2.5, 3.5):
             process = subprocess.Popen(
                 [*service.launcher.words, "up", "--port", str(service.port), "--home", str(service.home)],
                 stdout=subprocess.DEVNULL,
@@ -135,7 +135,7 @@ def test_ctrl_c_during_the_first_start_leaves_nothing_and_the_next_up_works() ->
             process.send_signal(signal.SIGINT)
             process.wait(timeout=60)
             assert wait_until_gone(service.home, 0) == []
-            service.up()
+        service.up()
 
 
 def test_a_taken_port_is_said_with_the_way_out() -> None:
@@ -200,6 +200,25 @@ def test_a_directory_the_account_cannot_reach_is_named() -> None:
         assert result.returncode == 1
         assert f"chmod o+x {private}" in result.stderr
         assert "Traceback" not in result.stderr
+
+
+def test_a_name_that_cannot_be_is_said() -> None:
+    with prepared_service() as service:
+        result = service.manage("up", "--detach", "--port", str(service.port), MEM0_ADMIN_USER="not a name!")
+        assert result.returncode == 1
+        assert "MEM0_ADMIN_USER" in result.stderr
+        assert "Traceback" not in result.stderr
+        assert wait_until_gone(service.home, 0) == []
+
+
+@pytest.mark.parametrize("host", ["localhost", "::1"])
+def test_other_names_of_loopback_work_without_a_warning(host: str) -> None:
+    with prepared_service() as service:
+        result = service.manage("up", "--detach", "--json", "--port", str(service.port), "--host", host)
+        assert result.returncode == 0, result.stderr
+        assert "TLS" not in result.stderr
+        url = json.loads(result.stdout.splitlines()[-1])["url"]
+        assert httpx.get(f"{url}/health/live").status_code == 200
 
 
 def test_another_host_warns_that_there_is_no_tls() -> None:

@@ -94,7 +94,8 @@ class Keys(APIView):
     def get(self, request: Request) -> Response:
         """Your keys, ended ones too, without the keys themselves."""
         refuse_unknown(request.query_params, PAGE_PARAMETERS)
-        keys = ApiKey.objects.filter(user=actor_of(request).person)
+        actor = actor_of(request)
+        keys = ApiKey.objects.filter(user=actor.person).within(actor.namespaces)
         page = paginate(request, [keys], orders=_ORDERS)
         return Response(page.reply([_represent_key(key) for key in page.rows]))
 
@@ -114,7 +115,10 @@ class OneKey(APIView):
     @extend_schema(operation_id="keys_revoke", responses={200: KeyReply})
     def delete(self, request: Request, key_id: UUID) -> Response:
         """End a key of yours, at once."""
-        return Response(_represent_key(services.revoke_api_key(str(key_id), user=actor_of(request).person)))
+        actor = actor_of(request)
+        return Response(
+            _represent_key(services.revoke_api_key(str(key_id), user=actor.person, within=actor.namespaces))
+        )
 
 
 def _check_within(actor: Actor, given: dict[str, Any]) -> None:
@@ -127,6 +131,11 @@ def _check_within(actor: Actor, given: dict[str, Any]) -> None:
             raise InvalidArgument("This key is limited to namespaces; name which of them the new key may use.")
         for name in given["namespaces"]:
             actor.require_namespace(name)
+    ends = None if actor.key is None else actor.key.expires_at
+    if ends is not None:
+        asked = given.setdefault("expires_at", ends)
+        if asked is None or asked > ends:
+            raise Forbidden(f"This key ends at {ends.isoformat()}, so it cannot make one that ends later.")
 
 
 def _represent_key(key: ApiKey) -> dict[str, Any]:

@@ -197,7 +197,7 @@ def represent(memory: Memory, actor: Actor) -> dict[str, Any]:
         "kind": memory.kind,
         "state": memory.state,
         "standing": memory.standing,
-        "superseded_by": memory.superseded_by_id,
+        "superseded_by": memory.superseded_by_id if own else None,
         "namespace": row.namespace_name,
         "app": row.app_name if own else None,
         "user_id": memory.user_id if own else None,

@@ -125,6 +125,8 @@ def _draft(actor: Actor, new: NewMemory) -> Draft:
     memory.term_count = length(terms)
     memory.importance, memory.confidence, memory.quality = _weights(new, terms=len(terms))
     namespace = PERSONAL if new.namespace is None else texts.clean_namespace(new.namespace)
+    # Before an idempotency key is looked at: it may stand for a write into another namespace.
+    actor.require_namespace(namespace)
     return Draft(memory, namespace, new.app or actor.app, texts.clean_categories(new.categories), terms)
 
 
@@ -140,10 +142,12 @@ def _weights(new: NewMemory, *, terms: int) -> tuple[float, float, float]:
 def _space(actor: Actor, namespace: str) -> tuple[Actor, str]:
     """Whose space a namespace's name means: the actor's own, or for `alice/name` Alice's, if she lets the actor add.
 
+    A namespace of the actor's own that is called just so comes first: a share needs nobody's consent, and must not
+    draw into another's space what goes into the actor's today.
     In Alice's space the actor acts as Alice, but only for this; `written_by` says who it was.
     """
     owner_name, slash, name = namespace.partition("/")
-    if slash:
+    if slash and not Namespace.objects.filter(owner_id=actor.owner_id, name=namespace).exists():
         grants = Share.objects.received_by(actor).filter(owner__username=owner_name, namespace__name=name)
         grant = grants.select_related("owner").first()
         # A namespace of the actor's own keeps its name, whatever somebody shares later.
@@ -152,7 +156,6 @@ def _space(actor: Actor, namespace: str) -> tuple[Actor, str]:
             if not grant.can_add:
                 raise Forbidden(f"{owner_name} shares {name!r} with you for reading only. Ask for can_add.")
             return replace(actor, user=grant.owner), name
-    actor.require_namespace(namespace)
     return actor, namespace
 
 

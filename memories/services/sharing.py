@@ -60,7 +60,7 @@ def unshare(actor: Actor, share_id: UUID) -> Share:
     actor.require(Scope.WRITE)
     with acting_as(actor):
         found: Share | None = (
-            Share.objects.select_for_update().filter(owner_id=actor.owner_id, id=share_id, revoked_at=None).first()
+            Share.objects.given_by(actor).select_for_update().filter(id=share_id, revoked_at=None).first()
         )
         if found is None:
             raise NotFound("There is no such share of yours, or it has ended already.")

@@ -83,6 +83,11 @@ class Actor:
             allowed = ", ".join(sorted(self.namespaces or ()))
             raise Forbidden(f"This key is limited to the namespaces {allowed}.")
 
+    def require_every_namespace(self, what: str) -> None:
+        """For what reaches beyond any one namespace. Raises Forbidden for a key that is limited to some."""
+        if self.namespaces is not None:
+            raise Forbidden(f"{what} reach into every namespace, and this key is limited to some. Use another key.")
+
 
 _acting: ContextVar[Actor | None] = ContextVar("acting", default=None)
 

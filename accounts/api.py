@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from django.urls import path
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -16,9 +16,11 @@ from accounts.actors import Actor
 from accounts.authentication import actor_of
 from accounts.models import ApiKey, Scope, User, validate_timezone
 from mem0stack.lib.errors import Forbidden, InvalidArgument
-from mem0stack.lib.pagination import MAX_SIZE, paginate
-from mem0stack.lib.rest import AwareDateTime, StrictSerializer, Text, validated
-from mem0stack.lib.schema import page_of
+from mem0stack.lib.pagination import paginate
+from mem0stack.lib.rest import AwareDateTime, Listed, StrictSerializer, Text, refuse_unknown, validated
+from mem0stack.lib.schema import PAGE_PARAMETERS, page_of, page_parameters
+
+_ORDERS = ("-created_at", "created_at")
 
 
 class MeShape(StrictSerializer):
@@ -26,11 +28,15 @@ class MeShape(StrictSerializer):
 
 
 class KeyShape(StrictSerializer):
-    name = Text(max_length=128)
-    scopes = serializers.ListField(
-        child=serializers.ChoiceField(choices=Scope.choices), min_length=1, required=False, help_text="read and write."
+    name = Text(max_length=128, trim_whitespace=True)
+    scopes = Listed(
+        child=serializers.ChoiceField(choices=Scope.choices),
+        min_length=1,
+        max_length=len(Scope),
+        required=False,
+        help_text="read and write.",
     )
-    namespaces = serializers.ListField(child=Text(max_length=200), min_length=1, max_length=100, required=False)
+    namespaces = Listed(child=Text(max_length=200, trim_whitespace=True), min_length=1, max_length=100, required=False)
     expires_at = AwareDateTime(required=False, allow_null=True)
 
 
@@ -64,6 +70,7 @@ class Me(APIView):
     @extend_schema(operation_id="me_get", responses=MeReply)
     def get(self, request: Request) -> Response:
         """Who the credential makes you, and what it allows."""
+        refuse_unknown(request.query_params, ())
         return Response(_represent_me(actor_of(request), actor_of(request).person))
 
     @extend_schema(operation_id="me_update", request=MeShape, responses=MeReply)
@@ -81,16 +88,15 @@ class Keys(APIView):
 
     @extend_schema(
         operation_id="keys_list",
-        parameters=[
-            OpenApiParameter("page_size", {"type": "integer", "minimum": 1, "maximum": MAX_SIZE}),
-            OpenApiParameter("cursor", str),
-        ],
+        parameters=page_parameters(_ORDERS),
         responses=page_of(KeyReply),
     )
     def get(self, request: Request) -> Response:
         """Your keys, ended ones too, without the keys themselves."""
-        keys = ApiKey.objects.filter(user=actor_of(request).person)
-        page = paginate(request, [keys], orders=["-created_at", "created_at"])
+        refuse_unknown(request.query_params, PAGE_PARAMETERS)
+        actor = actor_of(request)
+        keys = ApiKey.objects.filter(user=actor.person).within(actor.namespaces)
+        page = paginate(request, [keys], orders=_ORDERS)
         return Response(page.reply([_represent_key(key) for key in page.rows]))
 
     @extend_schema(operation_id="keys_add", request=KeyShape, responses={201: NewKeyReply})
@@ -106,10 +112,13 @@ class Keys(APIView):
 class OneKey(APIView):
     required_scopes = {"DELETE": Scope.ADMIN}
 
-    @extend_schema(operation_id="keys_revoke", responses=KeyReply)
+    @extend_schema(operation_id="keys_revoke", responses={200: KeyReply})
     def delete(self, request: Request, key_id: UUID) -> Response:
         """End a key of yours, at once."""
-        return Response(_represent_key(services.revoke_api_key(str(key_id), user=actor_of(request).person)))
+        actor = actor_of(request)
+        return Response(
+            _represent_key(services.revoke_api_key(str(key_id), user=actor.person, within=actor.namespaces))
+        )
 
 
 def _check_within(actor: Actor, given: dict[str, Any]) -> None:
@@ -122,6 +131,11 @@ def _check_within(actor: Actor, given: dict[str, Any]) -> None:
             raise InvalidArgument("This key is limited to namespaces; name which of them the new key may use.")
         for name in given["namespaces"]:
             actor.require_namespace(name)
+    ends = None if actor.key is None else actor.key.expires_at
+    if ends is not None:
+        asked = given.setdefault("expires_at", ends)
+        if asked is None or asked > ends:
+            raise Forbidden(f"This key ends at {ends.isoformat()}, so it cannot make one that ends later.")
 
 
 def _represent_key(key: ApiKey) -> dict[str, Any]:

@@ -75,7 +75,8 @@ def _plain_key(request: Request) -> str | None:
         return value.strip()
     if scheme:
         raise exceptions.AuthenticationFailed(f"'Authorization: {scheme[:20]}' is not understood. {_HINT}")
-    return request.headers.get("X-API-Key")
+    plain: str | None = request.headers.get("X-API-Key")
+    return None if plain is None else plain.strip()
 
 
 def _app(request: Request) -> str | None:

@@ -2,6 +2,7 @@
 
 import uuid
 import zoneinfo
+from collections.abc import Collection
 
 from django.contrib.auth.models import AbstractUser
 from django.contrib.postgres.fields import ArrayField
@@ -33,6 +34,10 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def usable(self) -> "ApiKeyQuerySet":
         """Keys that open the door now: neither revoked nor expired."""
         return self.filter(Q(expires_at=None) | Q(expires_at__gt=timezone.now()), revoked_at=None)
+
+    def within(self, namespaces: Collection[str] | None) -> "ApiKeyQuerySet":
+        """Keys that open nothing beyond these namespaces; None is every key."""
+        return self if namespaces is None else self.filter(namespaces__contained_by=sorted(namespaces))
 
 
 class ApiKey(models.Model):

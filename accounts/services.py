@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 import string
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -91,9 +91,13 @@ def note_use(key: ApiKey) -> None:
         ApiKey.objects.filter(pk=key.pk).update(last_used_at=now)
 
 
-def revoke_api_key(key_id: str, *, user: User | None = None) -> ApiKey:
-    """End a key at once. With `user` given, only that user's keys are found. Revoking twice changes nothing."""
-    keys = ApiKey.objects.select_related("user") if user is None else ApiKey.objects.filter(user=user)
+def revoke_api_key(key_id: str, *, user: User | None = None, within: Collection[str] | None = None) -> ApiKey:
+    """End a key at once. Revoking twice changes nothing.
+
+    With `user` given, only that user's keys are found, and with `within` only those limited to these namespaces.
+    """
+    keys = ApiKey.objects.within(within)
+    keys = keys.select_related("user") if user is None else keys.filter(user=user)
     try:
         key = keys.get(pk=key_id)
     except (ApiKey.DoesNotExist, ValidationError, ValueError) as error:

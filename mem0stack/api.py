@@ -4,16 +4,17 @@ import math
 from typing import Any
 
 import structlog
-from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.core.exceptions import DisallowedHost, PermissionDenied, RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import is_valid_path
 from psycopg.errors import QueryCanceled
 from psycopg_pool import PoolTimeout
 from rest_framework import exceptions
 from rest_framework.response import Response
 
 from mem0stack.lib.errors import Mem0Error
-from mem0stack.lib.rest import dumps
+from mem0stack.lib.rest import dumps, first_sentence, plain_errors
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +43,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
             headers["Retry-After"] = RETRY_AFTER_S
     elif isinstance(error, exceptions.ValidationError):
         status, code, errors = 400, "invalid_argument", error.detail
-        detail = _first_sentence(error.detail)
+        detail = first_sentence(error.detail)
     elif isinstance(error, exceptions.APIException):
         status, code = error.status_code, _CODES.get(error.status_code, "internal")
         detail = str(error.detail)
@@ -62,7 +63,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         return None
     body = {"detail": detail, "code": code, "request_id": request_id}
     if errors:
-        body["errors"] = errors
+        body["errors"] = plain_errors(errors)
     return Response(body, status=status, headers=headers)
 
 
@@ -82,22 +83,6 @@ def _headers(error: exceptions.APIException) -> dict[str, str]:
     return headers
 
 
-def _first_sentence(tree: Any, path: str = "") -> str:
-    """The first error of a tree of them, with the path to its field."""
-    if isinstance(tree, dict):
-        for name, below in tree.items():
-            if below:
-                return _first_sentence(below, path if name == "non_field_errors" else f"{path}.{name}".lstrip("."))
-    if isinstance(tree, list):
-        for place, below in enumerate(tree):
-            if isinstance(below, dict | list):
-                if below:
-                    return _first_sentence(below, f"{path}[{place}]")
-            else:
-                return f"{path}: {below}" if path else str(below)
-    return f"{path}: {tree}" if path else str(tree)
-
-
 def _error_page(request: HttpRequest, status: int, code: str, detail: str) -> HttpResponse:
     body = {"detail": detail, "code": code, "request_id": request.META.get("HTTP_X_REQUEST_ID", "")}
     return HttpResponse(dumps(body), status=status, content_type="application/json")
@@ -108,16 +93,17 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     if isinstance(exception, RequestDataTooBig):
         return _error_page(request, 413, "too_large", "The body is too long. Split it.")
     detail = "This request cannot be understood."
-    if isinstance(exception, SuspiciousOperation) and "Host" in str(exception):
+    if isinstance(exception, DisallowedHost):
         detail = "This host name is not served here. Add it to ALLOWED_HOSTS."
     return _error_page(request, 400, "invalid_argument", detail)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler404."""
-    return _error_page(
-        request, 404, "not_found", f"There is nothing at {request.path}. See /api/docs/ for what there is."
-    )
+    detail = f"There is nothing at {request.path[:200]}. See /api/docs/ for what there is."
+    if not request.path.endswith("/") and is_valid_path(f"{request.path_info}/"):
+        detail = f"Addresses end in a slash: {request.path}/."
+    return _error_page(request, 404, "not_found", detail)
 
 
 def forbidden(request: HttpRequest, exception: Exception | None = None, reason: str = "") -> HttpResponse:

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
+from django.middleware.common import CommonMiddleware
 from django_structlog import signals
 from django_structlog.middlewares import RequestMiddleware as StructlogRequestMiddleware
 
@@ -25,6 +26,13 @@ class RequestMiddleware(StructlogRequestMiddleware):
     def format_request(request: HttpRequest) -> str:
         # A query string may hold what somebody searched for, and logs never hold memory text.
         return f"{request.method} {request.path}"
+
+
+class SlashMiddleware(CommonMiddleware):
+    """Adds a missing slash for readers alone: a client that is redirected sends its POST again as a GET."""
+
+    def should_redirect_with_slash(self, request: HttpRequest) -> bool:
+        return request.method in ("GET", "HEAD") and super().should_redirect_with_slash(request)
 
 
 @receiver(signals.update_failure_response)

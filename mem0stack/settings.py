@@ -71,7 +71,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
+    "mem0stack.middleware.SlashMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
@@ -179,6 +179,14 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 # A nudge is worth a quarter of a second and no retry: the outbox row is what counts.
 CELERY_TASK_PUBLISH_RETRY = False
+# What nudges that were lost, or consumers that failed, have left behind.
+CELERY_BEAT_SCHEDULE = {
+    "drain what waits in the outboxes": {
+        "task": "memories.tasks.drain_everything",
+        "schedule": 10.0,
+        "options": {"expires": 10.0},
+    },
+}
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_connect_timeout": _REDIS_TIMEOUT_S,
     "max_retries": 0,

@@ -12,6 +12,7 @@ from rest_framework.views import APIView
 
 from accounts import api as accounts_api
 from mem0stack import health
+from mem0stack.lib.rest import refuse_unknown
 from memories.api import urls as memories_urls
 
 handler400 = "mem0stack.api.bad_request"
@@ -26,6 +27,7 @@ class Root(APIView):
     @extend_schema(operation_id="root", responses={200: {"type": "object", "additionalProperties": {"type": "string"}}})
     def get(self, request: Request) -> Response:
         """The addresses of REST v2."""
+        refuse_unknown(request.query_params, ())
         names = ["memories", "batch", "search", "shares", "categories", "apps", "namespaces", "stats", "me", "keys"]
         return Response({name: reverse(name, request=request) for name in names})
 
@@ -39,7 +41,7 @@ urlpatterns = [
     path("api/v2/", include(memories_urls)),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(), name="docs"),
-    path("api/redoc/", SpectacularRedocView.as_view(), name="redoc"),
+    path("api/redoc/", SpectacularRedocView.as_view(template_name="mem0stack/redoc.html"), name="redoc"),
     path("api/", include("rest_framework.urls")),
     path("admin/", admin.site.urls),
 ]

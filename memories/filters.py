@@ -359,7 +359,7 @@ _NOTHING = Q(pk__isnull=True)
 _ANYTHING = Q(pk__isnull=False)
 
 # A reader of a shared memory does not see these, and must not learn them by asking: for him they are not there.
-_OWNERS_EYES_ONLY = frozenset({"metadata", "app", "categories"})
+_OWNERS_EYES_ONLY = frozenset({"metadata", "app", "categories", "user_id", "agent_id"})
 
 
 def to_q(tree: Filter, owner_id: int | None) -> Q:

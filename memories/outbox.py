@@ -5,6 +5,8 @@ runs inside the transaction that marks its deliveries done, so what it writes to
 it does elsewhere may happen again and must bear it.
 """
 
+import threading
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,8 +19,8 @@ from django.core.cache import cache
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef
 from django.db.models.functions import Now
-from django_redis.exceptions import ConnectionInterrupted
 from kombu.exceptions import OperationalError as BrokerError
+from redis.exceptions import RedisError
 
 from accounts.actors import Actor, acting_as
 from mem0stack.lib.bulk import insert_many
@@ -34,6 +36,16 @@ _NUDGE_LASTS_S = 5
 
 Consumer = Callable[[int, Sequence[OutboxEvent]], None]
 _consumers: dict[str, Consumer] = {}
+
+
+class _ToNudge(threading.local):
+    """The owners that this thread's transaction has written events for, so that a thousand events are one nudge."""
+
+    def __init__(self) -> None:
+        self.owners: set[int] = set()
+
+
+_to_nudge = _ToNudge()
 
 
 @dataclass(frozen=True)
@@ -56,6 +68,7 @@ def write(owner_id: int, events: Sequence[NewEvent]) -> None:
     rows = [OutboxEvent(owner_id=owner_id, kind=event.kind, payload=event.payload) for event in events]
     insert_many(rows)
     insert_many([OutboxDelivery(owner_id=owner_id, event=row, consumer=name) for row in rows for name in _consumers])
+    _to_nudge.owners.add(owner_id)
     transaction.on_commit(lambda: _nudge(owner_id), robust=True)
 
 
@@ -81,8 +94,16 @@ def _deliver(owner_id: int, name: str, consumer: Consumer) -> int:
     """One batch in one transaction. When it fails as a whole, one event at a time, so that a bad one harms no other."""
     try:
         return _hand_over(owner_id, name, consumer, BATCH)
-    except Exception:  # noqa: BLE001  a consumer may fail in any way; the delivery's row says so, and the log
-        log.exception("outbox_batch_failed", owner_id=owner_id, consumer=name)
+    except Exception as error:  # noqa: BLE001  a consumer may fail in any way; the delivery's row says so, and the log
+        # Where, but not the message: it may quote what somebody wrote.
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        log.warning(
+            "outbox_batch_failed",
+            owner_id=owner_id,
+            consumer=name,
+            error=type(error).__name__,
+            at=f"{last.filename}:{last.lineno}",
+        )
     try:
         return _hand_over(owner_id, name, consumer, 1)
     except Exception as error:  # noqa: BLE001
@@ -142,10 +163,13 @@ def _nudge(owner_id: int) -> None:
 
     If the broker is away the event waits for the next nudge: it is safe in its row.
     """
+    if owner_id not in _to_nudge.owners:
+        return
+    _to_nudge.owners.discard(owner_id)
     try:
         if cache.add(_nudged(owner_id), 1, timeout=_NUDGE_LASTS_S):
             current_app.send_task("memories.tasks.drain_outbox", [owner_id])
-    except (BrokerError, ConnectionInterrupted, OSError) as error:
+    except (BrokerError, RedisError, OSError) as error:
         log.warning("outbox_nudge_failed", owner_id=owner_id, error=type(error).__name__)
 
 
@@ -153,7 +177,7 @@ def _forget_nudge(owner_id: int) -> None:
     # Before anything is claimed: what commits from now on nudges again.
     try:
         cache.delete(_nudged(owner_id))
-    except (ConnectionInterrupted, OSError) as error:
+    except (RedisError, OSError) as error:
         log.warning("outbox_nudge_not_forgotten", owner_id=owner_id, error=type(error).__name__)
 
 

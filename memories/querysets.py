@@ -25,6 +25,17 @@ class ShareQuerySet(models.QuerySet[Any]):
         """Neither revoked nor expired, by the database's clock."""
         return self.filter(Q(expires_at=None) | Q(expires_at__gt=Now()), revoked_at=None)
 
+    def given_by(self, actor: Actor) -> "ShareQuerySet":
+        """What this actor lets others see, ended shares too; for a limited key, of its namespaces alone."""
+        mine = self.filter(owner_id=actor.owner_id)
+        if actor.namespaces is None:
+            return mine
+        memories: Any = _rows("Memory")
+        names = _rows("Namespace").filter(owner_id=actor.owner_id, name__in=sorted(actor.namespaces))
+        return mine.filter(
+            Q(memory_id__in=memories.owned_by(actor).values("id")) | Q(namespace_id__in=names.values("id"))
+        )
+
     def received_by(self, actor: Actor) -> "ShareQuerySet":
         """What others let this actor see. A key that is limited to namespaces sees none of it."""
         if actor.is_system or actor.namespaces is not None:

@@ -6,8 +6,9 @@ postings. Their scores are summed. One statement finds the best, a second one re
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -89,13 +90,16 @@ def search(
     """
     started = time.perf_counter()
     actor.require(Scope.READ)
+    texts.check_time("as_of", as_of)
     _check(query, top_k=top_k, threshold=threshold, expand=expand, token_budget=token_budget)
     # Before the transaction, and so are the terms: it holds database work only.
     vector, terms = embed_query(query), query_terms(query)
     with acting_as(actor):
         arms = [_within(arm, actor, filters, namespace, as_of) for arm in Memory.objects.arms(actor)]
         best = _best(actor, arms, vector, terms, top_k=top_k)
-        hits = _read([candidate for candidate in best if candidate.score >= threshold], expand=expand)
+        hits = _read([candidate for candidate in best if candidate.score >= threshold])
+        if expand:
+            hits = _with_neighbours(hits, Memory.objects.visible_to(actor).searchable(as_of=as_of), expand)
     kept = _fit(hits, token_budget)
     took_ms = (time.perf_counter() - started) * 1000
     log.debug("searched", owner_id=actor.owner_id, hits=len(kept), took_ms=round(took_ms, 2))
@@ -115,8 +119,8 @@ def _check(query: str, *, top_k: int, threshold: float, expand: int, token_budge
         raise InvalidArgument(
             f"query has {len(query)} characters; at most {MAX_QUERY} are read.", errors={"query": ["long"]}
         )
-    if "\x00" in query:
-        raise InvalidArgument("query holds a NUL character.", errors={"query": ["NUL"]})
+    if "\x00" in query or any("\ud800" <= character <= "\udfff" for character in query):
+        raise InvalidArgument("query holds a NUL character or half a surrogate pair.", errors={"query": ["invalid"]})
     if not 1 <= top_k <= MAX_TOP_K:
         raise InvalidArgument(f"top_k is 1 to {MAX_TOP_K}.", errors={"top_k": [f"1 to {MAX_TOP_K}"]})
     if not 0 <= threshold <= 1:
@@ -202,51 +206,57 @@ def _owners(actor: Actor, arms: Sequence[MemoryQuerySet]) -> list[int]:
     return [actor.owner_id, *Share.objects.received_by(actor).values_list("owner_id", flat=True).distinct()]
 
 
-def _read(best: Sequence[_Candidate], *, expand: int) -> list[Hit]:
-    """The rows of the best, in one query, and their neighbours in another one if asked for."""
+def _read(best: Sequence[_Candidate]) -> list[Hit]:
+    """The rows of the best, in one query."""
     if not best:
         return []
     owners, ids = {candidate.owner_id for candidate in best}, [candidate.memory_id for candidate in best]
     rows = {memory.id: memory for memory in Memory.objects.filter(owner_id__in=owners, id__in=ids).with_names()}
-    neighbours = _neighbours(list(rows.values()), expand) if expand else {}
     return [
         Hit(
             memory=rows[candidate.memory_id],
             score=round(candidate.score, 4),
             signals={name: round(share, 4) for name, share in candidate.signals.items()},
-            neighbours=neighbours.get(candidate.memory_id, ()),
         )
         for candidate in best
         if candidate.memory_id in rows
     ]
 
 
-def _neighbours(memories: Sequence[Memory], reach: int) -> dict[UUID, list[Memory]]:
-    """For each memory in a run, up to `reach` visible ones before and after it, in their order."""
-    placed = [memory for memory in memories if memory.run_id is not None and memory.seq is not None]
+def _with_neighbours(hits: Sequence[Hit], rows: MemoryQuerySet, reach: int) -> list[Hit]:
+    """The hits, each in a run with up to `reach` of the rows before and after it, in their order."""
+    placed = [hit.memory for hit in hits if hit.memory.run_id is not None]
     if not placed:
-        return {}
+        return list(hits)
     near = Q()
     for memory in placed:
-        run = Q(owner_id=memory.owner_id, namespace_id=memory.namespace_id, run_id=memory.run_id)
-        near |= run & Q(seq__range=_reach(memory, reach))
-    found = list(Memory.objects.filter(near, state="active").with_names().order_by("seq"))
-    return {
-        memory.id: [
-            other
-            for other in found
-            if other.id != memory.id
-            and (other.owner_id, other.namespace_id, other.run_id)
-            == (memory.owner_id, memory.namespace_id, memory.run_id)
-            and other.seq in range(_reach(memory, reach)[0], _reach(memory, reach)[1] + 1)
-        ]
-        for memory in placed
-    }
+        near |= _same_run(memory) & Q(seq__range=(max(0, _seq(memory) - reach), _seq(memory) + reach))
+    runs: dict[tuple[object, ...], list[Memory]] = defaultdict(list)
+    for memory in rows.filter(near).with_names().order_by("seq", "id"):
+        runs[_run(memory)].append(memory)
+    return [
+        replace(
+            hit, neighbours=[other for other in runs.get(_run(hit.memory), ()) if _is_near(hit.memory, other, reach)]
+        )
+        for hit in hits
+    ]
 
 
-def _reach(memory: Memory, reach: int) -> tuple[int, int]:
-    place = memory.seq or 0
-    return max(0, place - reach), place + reach
+def _is_near(memory: Memory, other: Memory, reach: int) -> bool:
+    return other.id != memory.id and abs(_seq(other) - _seq(memory)) <= reach
+
+
+def _run(memory: Memory) -> tuple[object, ...]:
+    return memory.owner_id, memory.namespace_id, memory.run_id
+
+
+def _seq(memory: Memory) -> int:
+    # Whatever is in a run has a place: the services give it one.
+    return memory.seq or 0
+
+
+def _same_run(memory: Memory) -> Q:
+    return Q(owner_id=memory.owner_id, namespace_id=memory.namespace_id, run_id=memory.run_id)
 
 
 def _fit(hits: Sequence[Hit], token_budget: int | None) -> list[Hit]:

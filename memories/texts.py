@@ -5,6 +5,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -99,12 +100,27 @@ def check_metadata(metadata: Mapping[str, Any]) -> None:
             raise _invalid("metadata", "holds a NUL character")
         if isinstance(value, float) and not math.isfinite(value):
             raise _invalid("metadata", "holds a number that is not finite")
+        if isinstance(value, float) and value.is_integer() and not -(2**63) <= value < 2**64:
+            # jsonb writes 1e30 as 31 digits, which come back as a whole number that no JSON writer of ours can hold.
+            raise _invalid("metadata", "holds a whole number past 64 bits; send it as text")
     try:
         size = len(orjson.dumps(metadata))
     except (TypeError, ValueError) as error:
         raise _invalid("metadata", f"cannot be written as JSON: {error}") from error
     if size > MAX_METADATA_BYTES:
         raise _invalid("metadata", f"takes {size} bytes as JSON; at most {MAX_METADATA_BYTES} are kept with a memory")
+
+
+def check_time(name: str, value: datetime | None) -> None:
+    """Raises InvalidArgument unless this is a moment: a time with its zone, in a year that UTC has too."""
+    if value is None:
+        return
+    if value.utcoffset() is None:
+        raise _invalid(name, "has no time zone; write it as in 2026-03-01T09:00:00Z")
+    try:
+        value.astimezone(UTC)
+    except OverflowError as error:
+        raise _invalid(name, "lies outside the years 1 to 9999") from error
 
 
 def refuse_secrets(*, content: str = "", metadata: Mapping[str, Any] | None = None, tags: Sequence[str] = ()) -> None:

@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.contrib.staticfiles.storage import staticfiles_storage
+from django.core.management import call_command
 from django.db import connection
 from django.test import TransactionTestCase
 from django.test.utils import setup_databases, teardown_databases
 
 from mem0stack.settings import database
+from tests import guard
+from tests.people import People, make_people
 from tests.running import RunningService, running_service
 
 
@@ -43,6 +47,8 @@ def django_db_setup(
     verbosity = request.config.option.verbose
     with django_db_blocker.unblock(), as_owner():
         made = setup_databases(verbosity=verbosity, interactive=False, keepdb=django_db_keepdb)
+    with django_db_blocker.unblock():
+        guard.learn()
     yield
     if not django_db_keepdb:
         with django_db_blocker.unblock(), as_owner():
@@ -56,6 +62,33 @@ def _teardown_as_owner(case: TransactionTestCase, original: Any = TransactionTes
 
 
 TransactionTestCase._fixture_teardown = _teardown_as_owner  # type: ignore[method-assign]
+
+
+@pytest.fixture(autouse=True)
+def _attended(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Queries on protected tables outside `acting_as` fail, unless the test is marked `unattended`."""
+    if request.node.get_closest_marker("unattended"):
+        yield
+    else:
+        with guard.watching():
+            yield
+
+
+@pytest.fixture
+def people(request: pytest.FixtureRequest) -> People:
+    """Alice owns, Bob was given a share, Charlie is a stranger. As transactional as the test's own database."""
+    marker = request.node.get_closest_marker("django_db")
+    is_transactional = marker is not None and bool(marker.kwargs.get("transaction") or any(marker.args))
+    request.getfixturevalue("transactional_db" if is_transactional else "db")
+    return make_people()
+
+
+@pytest.fixture(scope="session")
+def static_files() -> None:
+    """Collected, for tests that render pages: their templates ask the manifest for every file's name."""
+    call_command("collectstatic", interactive=False, verbosity=0)
+    # It was read when the first page or request was made, perhaps before there was one.
+    staticfiles_storage.hashed_files = staticfiles_storage.load_manifest()[0]
 
 
 @pytest.fixture(scope="session")

@@ -56,6 +56,7 @@ class RunningService:
         assert result.returncode == 0, f"up failed: {result.stderr}"
         said: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
         self.url, self.api_key, self.pids = said["url"], said["api_key"], said["pids"]
+        _keep_static(self.home)
         return said
 
     def manage(self, *words: str, timeout: float = 180, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -77,6 +78,23 @@ class RunningService:
     def client(self, **options: Any) -> httpx.Client:
         headers = {"Authorization": f"Bearer {self.api_key}"}
         return httpx.Client(base_url=self.url, headers=headers, **{"timeout": 10.0, **options})
+
+
+# Static files are collected once a run: they are a quarter of a first start. With other code the service does it anew.
+
+
+def _keep_static(home: Path) -> None:
+    kept = Path(os.environ["MEM0_HOME"])
+    if not (kept / "static.version").exists():
+        shutil.copytree(home / "static", kept / "static", dirs_exist_ok=True)
+        shutil.copy(home / "static.version", kept)
+
+
+def _give_static(home: Path) -> None:
+    kept = Path(os.environ["MEM0_HOME"])
+    if (kept / "static.version").exists():
+        shutil.copytree(kept / "static", home / "static")
+        shutil.copy(kept / "static.version", home)
 
 
 def free_port() -> int:
@@ -116,6 +134,8 @@ def prepared_service(launcher: Launcher | None = None) -> Iterator[RunningServic
     launcher = launcher or Launcher()
     if launcher.user:
         shutil.chown(home, launcher.user, launcher.user)
+    else:
+        _give_static(home)
     service = RunningService(home, free_port(), launcher)
     try:
         yield service

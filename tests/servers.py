@@ -6,6 +6,7 @@ A server named by DATABASE_URL or REDIS_URL is used instead, as in the service i
 import contextlib
 import os
 import shutil
+import signal
 import tempfile
 import time
 from pathlib import Path
@@ -31,8 +32,11 @@ _exits = contextlib.ExitStack()
 def pytest_configure(config: pytest.Config) -> None:
     if config.option.help or config.option.version or config.option.collectonly:
         return
+    # A run that is ended by `timeout` or CI cleans up like one ended by Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     _remove_stale()
     directory.make_home(_home)
+    _home.static.mkdir(exist_ok=True)  # filled by the fixture `static_files`; WhiteNoise warns when there is none
     _exits.callback(shutil.rmtree, _home.root, ignore_errors=True)
     _exits.enter_context(service.lock(_home))
     _exits.callback(_stop)

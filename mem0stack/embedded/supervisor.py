@@ -214,6 +214,8 @@ class Supervisor:
             *(sys.executable, "-m", "celery", "-A", "mem0stack.celery", "worker", "--loglevel", "INFO"),
             *("--pool", "threads", "--concurrency", "4"),
             *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+            # Its schedule is fixed in the settings, so it keeps no file of its own.
+            *("--beat", "--scheduler", "celery.beat:Scheduler"),
         ]
         return Program(
             name="worker",

@@ -1,6 +1,7 @@
 """Keyset pages: a signed cursor instead of an offset, so that a page costs the same wherever it lies."""
 
 import heapq
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +17,7 @@ from mem0stack.lib.errors import InvalidArgument
 DEFAULT_SIZE = 50
 MAX_SIZE = 500
 _SALT = "mem0stack.cursor"
+_SIZE = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def paginate(request: Request, arms: Sequence[QuerySet[Any]], *, orders: Sequenc
 
 def page_size(request: Request) -> int:
     given = request.query_params.get("page_size", str(DEFAULT_SIZE))
-    if not given.isascii() or not given.isdigit() or not 1 <= int(given[:9]) <= MAX_SIZE:
+    if not _SIZE.fullmatch(given) or not 1 <= int(given) <= MAX_SIZE:
         raise InvalidArgument(
             f"page_size is a whole number from 1 to {MAX_SIZE}.", errors={"page_size": [f"1 to {MAX_SIZE}"]}
         )
@@ -99,8 +101,13 @@ def _beyond(column: str, cursor: _Cursor, falling: bool) -> Q:
 def _address(request: Request, order: str, row: Any, *, backwards: bool) -> str:
     value = getattr(row, order.removeprefix("-"))
     stamp = value.isoformat() if isinstance(value, datetime) else value
-    cursor = signing.dumps([order, stamp, str(row.pk), int(backwards)], salt=_SALT)
+    cursor = signing.dumps([order, stamp, str(row.pk), int(backwards)], salt=_salt(request))
     return replace_query_param(remove_query_param(request.build_absolute_uri(), "cursor"), "cursor", cursor)
+
+
+def _salt(request: Request) -> str:
+    # A cursor is a place in one list: in another one its time and id would silently mean some other place.
+    return f"{_SALT} {request.path}"
 
 
 def _read_cursor(request: Request, order: str) -> _Cursor | None:
@@ -108,7 +115,7 @@ def _read_cursor(request: Request, order: str) -> _Cursor | None:
     if given is None:
         return None
     try:
-        stamped_order, value, pk, backwards = signing.loads(given, salt=_SALT)
+        stamped_order, value, pk, backwards = signing.loads(given, salt=_salt(request))
     except (signing.BadSignature, ValueError) as error:
         raise InvalidArgument(
             "This cursor is not one of ours. Take it from a page's `next` or `previous`.",

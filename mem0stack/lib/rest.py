@@ -1,7 +1,8 @@
 """What every REST door shares: one JSON parser and renderer, and serializers that take things at their word."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from typing import IO, Any
 
 import orjson
@@ -10,7 +11,11 @@ from rest_framework import parsers, renderers, serializers
 from rest_framework.exceptions import ParseError
 from rest_framework.fields import empty
 
-from mem0stack.lib.errors import TooLarge
+from mem0stack.lib.errors import InvalidArgument, TooLarge
+
+# As many as a batch may have operations.
+_MAX_ERRORS = 1_000
+_MAX_UNKNOWN = 20
 
 
 class JSONParser(parsers.BaseParser):
@@ -75,10 +80,12 @@ class StrictSerializer(serializers.Serializer[Any]):
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, Mapping):
-            unknown = sorted(set(data) - set(self.fields))
+            unknown = sorted(set(data) - set(self.fields))[:_MAX_UNKNOWN]
             if unknown:
                 known = ", ".join(name for name, field in self.fields.items() if not field.read_only)
-                raise serializers.ValidationError({name: [f"Unknown field. Known are: {known}."] for name in unknown})
+                raise serializers.ValidationError(
+                    {name[:100]: [f"Unknown field. Known are: {known}."] for name in unknown}
+                )
         return super().to_internal_value(data)
 
 
@@ -101,6 +108,33 @@ class Integer(serializers.IntegerField):
     def to_internal_value(self, data: Any) -> int:
         if isinstance(data, bool) or not isinstance(data, int):
             self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class Listed(serializers.ListField):
+    """A list that is counted before its entries are read: DRF reads a million bad ones, 50 us each, and counts then."""
+
+    def to_internal_value(self, data: Any) -> list[Any]:
+        if isinstance(data, list) and self.max_length is not None and len(data) > self.max_length:
+            self.fail("max_length", max_length=self.max_length)
+        return super().to_internal_value(data)
+
+
+class Number(serializers.FloatField):
+    """A number that really was one: DRF would take "0.5" and true."""
+
+    def to_internal_value(self, data: Any) -> float:
+        if isinstance(data, bool) or not isinstance(data, int | float):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class Uuid(serializers.UUIDField):
+    """An id as text: DRF would take the number 5 for one."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, str):
+            self.fail("invalid", value=data)
         return super().to_internal_value(data)
 
 
@@ -130,7 +164,7 @@ class AwareDateTime(serializers.DateTimeField):
             self.fail("range")
 
     def to_internal_value(self, value: Any) -> datetime:
-        if not isinstance(value, str):
+        if not isinstance(value, str) or not value.isascii():
             self.fail("invalid", format="YYYY-MM-DDThh:mm:ssZ")
         return super().to_internal_value(value)
 
@@ -140,3 +174,40 @@ def validated(shape: type[serializers.Serializer[Any]], data: Any, **options: An
     serializer = shape(data={} if data is None or data is empty else data, **options)
     serializer.is_valid(raise_exception=True)
     return dict(serializer.validated_data)
+
+
+def refuse_unknown(params: Mapping[str, Any], known: Collection[str]) -> None:
+    """Raises InvalidArgument for a parameter that nobody reads: a misspelt filter must not mean everything."""
+    unknown = sorted(set(params) - set(known))[:_MAX_UNKNOWN]
+    if unknown:
+        names, allowed = ", ".join(name[:100] for name in unknown), ", ".join(sorted(known)) or "none"
+        raise InvalidArgument(
+            f"{names}: unknown here. Known are {allowed}.",
+            errors={name[:100]: ["unknown parameter"] for name in unknown},
+        )
+
+
+def first_sentence(tree: Any, path: str = "") -> str:
+    """The first error of a tree of them, with the path to its field."""
+    if isinstance(tree, dict):
+        for name, below in tree.items():
+            if below:
+                step = f"[{name}]" if isinstance(name, int) else f".{name}"
+                return first_sentence(below, path if name == "non_field_errors" else f"{path}{step}".lstrip("."))
+    if isinstance(tree, list):
+        for place, below in enumerate(tree):
+            if isinstance(below, dict | list):
+                if below:
+                    return first_sentence(below, f"{path}[{place}]")
+            else:
+                return f"{path}: {below}" if path else str(below)
+    return f"{path}: {tree}" if path else str(tree)
+
+
+def plain_errors(tree: Any) -> Any:
+    """Errors as JSON can hold them: DRF names the places in a list by numbers. No more than anybody would read."""
+    if isinstance(tree, Mapping):
+        return {str(name): plain_errors(below) for name, below in islice(tree.items(), _MAX_ERRORS)}
+    if isinstance(tree, list | tuple):
+        return [plain_errors(below) for below in tree[:_MAX_ERRORS]]
+    return tree

@@ -1,9 +1,13 @@
 """What every REST door says of itself in OpenAPI: the errors anything can meet, and the shape of a page."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers
+
+from mem0stack.lib.pagination import DEFAULT_SIZE, MAX_SIZE
 
 
 class ErrorShape(serializers.Serializer[Any]):
@@ -41,3 +45,16 @@ def page_of(item: type[serializers.Serializer[Any]]) -> serializers.Serializer[A
     }
     page: serializers.Serializer[Any] = type(name, (serializers.Serializer,), fields)()
     return page
+
+
+def page_parameters(orders: Sequence[str]) -> list[OpenApiParameter]:
+    """The parameters of a route that answers with `mem0stack.lib.pagination.paginate`, in these orders."""
+    size = {"type": "integer", "minimum": 1, "maximum": MAX_SIZE}
+    return [
+        OpenApiParameter("page_size", size, description=f"1 to {MAX_SIZE}; {DEFAULT_SIZE} when left out."),
+        OpenApiParameter("cursor", str, description="From a page's `next` or `previous`."),
+        OpenApiParameter("order", str, enum=orders, description=f"{orders[0]} when left out."),
+    ]
+
+
+PAGE_PARAMETERS = frozenset({"page_size", "cursor", "order"})

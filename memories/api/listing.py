@@ -1,9 +1,12 @@
 """The query strings of list routes: every field is a filter, in the same grammar as search."""
 
-from collections.abc import Collection, Mapping
+import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.http import QueryDict
@@ -11,7 +14,8 @@ from drf_spectacular.utils import OpenApiParameter
 
 from accounts.actors import Actor
 from mem0stack.lib.errors import InvalidArgument
-from mem0stack.lib.pagination import MAX_SIZE
+from mem0stack.lib.rest import refuse_unknown
+from mem0stack.lib.schema import page_parameters
 from memories import texts
 from memories.filters import Filter, parse, to_q
 from memories.models import NAME_LENGTH, Kind, Standing, State
@@ -25,21 +29,16 @@ _MOMENTS = ("created_at", "updated_at", "event_at", "valid_from", "valid_to", "e
 _NUMBERS = {"seq": int, "version": int, "importance": float, "confidence": float, "quality": float}
 _RANGE = ("gt", "gte", "lt", "lte")
 _BOOLEANS = {"true": True, "false": False}
+_INTEGER = re.compile(r"-?[0-9]{1,19}")
+_FLOAT = re.compile(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
 
 
 def _parameter(name: str, description: str, **options: Any) -> OpenApiParameter:
     return OpenApiParameter(name, options.pop("type", str), description=description, **options)
 
 
-PAGE_PARAMETERS = [
-    _parameter(
-        "page_size", f"1 to {MAX_SIZE}; 50 when left out.", type={"type": "integer", "minimum": 1, "maximum": MAX_SIZE}
-    ),
-    _parameter("cursor", "From a page's `next` or `previous`."),
-]
 PARAMETERS = [
-    *PAGE_PARAMETERS,
-    _parameter("order", "Newest first when left out.", enum=ORDERS),
+    *page_parameters(ORDERS),
     _parameter("q", "Text that the content holds, in any case."),
     *(_parameter(name, f"Exactly this {name}; several mean any of them.", many=True) for name in _TEXT_FIELDS),
     *(_parameter(name, "Any of these.", enum=values, many=True) for name, values in _CHOICE_FIELDS.items()),
@@ -100,7 +99,8 @@ def read(params: QueryDict) -> Wanted:
             values = params.getlist(name)
             if name == "namespace":
                 values = [texts.clean_namespace(value) for value in values]
-            conditions.append({name: {"in": values}})
+            # One value alone may be "*", any value at all; among several it would say nothing.
+            conditions.append({name: values[0] if len(values) == 1 else {"in": values}})
     for name in _SET_FIELDS:
         known.add(name)
         conditions += [{name: {"contains": value}} for value in params.getlist(name)]
@@ -117,7 +117,10 @@ def read(params: QueryDict) -> Wanted:
     for name in params:
         if name.startswith("metadata."):
             known.add(name)
-            conditions += [{"metadata": {name.removeprefix("metadata."): value}} for value in params.getlist(name)]
+            key = name.removeprefix("metadata.")
+            conditions += [
+                {"OR": [{"metadata": {key: one}} for one in _readings(value)]} for value in params.getlist(name)
+            ]
     if "q" in params:
         conditions.append({"text": params["q"]})
     if "pinned" in params:
@@ -151,15 +154,6 @@ def read_version(params: QueryDict) -> int | None:
     return version
 
 
-def refuse_unknown(params: QueryDict, known: Collection[str]) -> None:
-    unknown = sorted(set(params) - set(known))
-    if unknown:
-        raise InvalidArgument(
-            f"{', '.join(name[:100] for name in unknown)}: unknown here. Known are {', '.join(sorted(known))}.",
-            errors={name[:100]: ["unknown parameter"] for name in unknown},
-        )
-
-
 def _boolean(name: str, params: QueryDict) -> bool:
     if name not in params:
         return False
@@ -169,11 +163,22 @@ def _boolean(name: str, params: QueryDict) -> bool:
     return _BOOLEANS[given]
 
 
+def _readings(text: str) -> list[Any]:
+    """What a value in a query can mean in metadata: the text, and the number or boolean that it spells."""
+    if text in _BOOLEANS:
+        return [text, _BOOLEANS[text]]
+    if not _FLOAT.fullmatch(text):
+        return [text]
+    number = orjson.loads(text)
+    return [text, number] if math.isfinite(number) else [text]
+
+
 def _number(name: str, value: str, kind: type) -> Any:
-    try:
-        number = kind(value[:40])
-    except ValueError as error:
-        raise InvalidArgument(f"{name} is a number.", errors={name: ["a number is expected"]}) from error
+    # Python's own reading is wider than a query should be: 1_0, blanks, nan, the digits of every script.
+    if not (_INTEGER if kind is int else _FLOAT).fullmatch(value):
+        what = "a whole number" if kind is int else "a number"
+        raise InvalidArgument(f"{name} is {what}.", errors={name: [f"{what} is expected"]})
+    number = kind(value)
     if kind is int and not -(2**31) <= number < 2**31:
         raise InvalidArgument(f"{name} is out of range.", errors={name: ["out of range"]})
     return number

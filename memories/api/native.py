@@ -16,14 +16,16 @@ from accounts.authentication import actor_of
 from accounts.models import Scope
 from mem0stack.lib.errors import Forbidden, InvalidArgument, Mem0Error, NotFound, NothingValid
 from mem0stack.lib.pagination import paginate
-from mem0stack.lib.rest import validated
-from mem0stack.lib.schema import page_of
+from mem0stack.lib.rest import first_sentence, refuse_unknown, validated
+from mem0stack.lib.schema import PAGE_PARAMETERS, page_of, page_parameters
 from memories import services
 from memories.api import listing, shapes
 from memories.filters import parse
 from memories.models import Event, Kind, Memory, MemoryHistory
 from memories.search import Hit, search
 from memories.services import NewMemory, Operation, Refused, Written
+
+_BY_TIME = ("-created_at", "created_at")
 
 
 class Memories(APIView):
@@ -66,7 +68,7 @@ class Memories(APIView):
         return Response(body, status=201)
 
     @extend_schema(
-        operation_id="memories_delete_all", parameters=listing.SCOPE_PARAMETERS, responses=shapes.DeletedReply
+        operation_id="memories_delete_all", parameters=listing.SCOPE_PARAMETERS, responses={200: shapes.DeletedReply}
     )
     def delete(self, request: Request) -> Response:
         """Delete every memory in an explicit scope; `dry_run=true` only counts them."""
@@ -89,11 +91,13 @@ class OneMemory(APIView):
         key = _idempotency_key(request, changes)
         options = {name: changes.pop(name) for name in ("expected_version", "allow_secret") if name in changes}
         if not changes:
-            raise InvalidArgument("Name what to change: content, tags, metadata, state, ...")
+            raise _nothing_to_change()
         services.update(actor, memory_id, changes, idempotency_key=key, **options)
         return Response(_one(actor, memory_id, even_deleted=True))
 
-    @extend_schema(operation_id="memories_delete", parameters=listing.VERSION_PARAMETERS, responses=shapes.WrittenReply)
+    @extend_schema(
+        operation_id="memories_delete", parameters=listing.VERSION_PARAMETERS, responses={200: shapes.WrittenReply}
+    )
     def delete(self, request: Request, memory_id: UUID) -> Response:
         """Delete a memory; it can be restored for 30 days."""
         version = listing.read_version(request.query_params)
@@ -112,11 +116,11 @@ class Restore(APIView):
 
 class History(APIView):
     @extend_schema(
-        operation_id="memories_history", parameters=listing.PAGE_PARAMETERS, responses=page_of(shapes.HistoryReply)
+        operation_id="memories_history", parameters=page_parameters(_BY_TIME), responses=page_of(shapes.HistoryReply)
     )
     def get(self, request: Request, memory_id: UUID) -> Response:
         """Every change of a memory of the caller's own, newest first."""
-        listing.refuse_unknown(request.query_params, {"page_size", "cursor", "order"})
+        refuse_unknown(request.query_params, PAGE_PARAMETERS)
         actor = actor_of(request)
         with acting_as(actor):
             memory = Memory.objects.visible_to(actor).filter(id=memory_id).only("id", "owner_id").first()
@@ -125,7 +129,7 @@ class History(APIView):
             if memory.owner_id != actor.owner_id:
                 raise Forbidden("The history of a memory is for its owner alone.")
             changes = MemoryHistory.objects.filter(owner_id=actor.owner_id, memory_id=memory_id).select_related("by")
-            page = paginate(request, [changes], orders=["-created_at", "created_at"])
+            page = paginate(request, [changes], orders=_BY_TIME)
             return Response(page.reply([_represent_change(change) for change in page.rows]))
 
 
@@ -143,8 +147,14 @@ class Batch(APIView):
                 "Nothing was written; `errors` says why for each operation that cannot be read.",
                 errors={str(place): _error(one.error) for place, one in bad.items()},
             )
-        good = [one for one in read if isinstance(one, Operation)]
-        done = iter(services.batch(actor_of(request), good, atomic=atomic, idempotency_key=key))
+        good = {place: one for place, one in enumerate(read) if isinstance(one, Operation)}
+        try:
+            done = iter(services.batch(actor_of(request), list(good.values()), atomic=atomic, idempotency_key=key))
+        except NothingValid as error:
+            # The service counted the operations that could be read; the caller counts those that were sent.
+            reasons = dict(zip(good, (error.errors or {}).values(), strict=False))
+            reasons |= {place: _error(one.error) for place, one in bad.items()}
+            raise NothingValid(error.detail, errors={str(place): reasons[place] for place in sorted(reasons)}) from None
         outcomes = [one if isinstance(one, Refused) else next(done) for one in read]
         results = [_result(raw, outcome) for raw, outcome in zip(given["operations"], outcomes, strict=True)]
         refused = sum(isinstance(outcome, Refused) for outcome in outcomes)
@@ -187,7 +197,7 @@ def represent(memory: Memory, actor: Actor) -> dict[str, Any]:
         "kind": memory.kind,
         "state": memory.state,
         "standing": memory.standing,
-        "superseded_by": memory.superseded_by_id,
+        "superseded_by": memory.superseded_by_id if own else None,
         "namespace": row.namespace_name,
         "app": row.app_name if own else None,
         "user_id": memory.user_id if own else None,
@@ -219,16 +229,21 @@ def represent(memory: Memory, actor: Actor) -> dict[str, Any]:
 def _one(actor: Actor, memory_id: UUID, *, even_deleted: bool = False) -> dict[str, Any]:
     with acting_as(actor):
         # A memory that was just written may lie in a space that only lets the caller add: it is read as its writer.
-        visible = Memory.objects.visible_to(actor)
-        rows = visible if even_deleted else visible.alive()
-        memory = rows.filter(id=memory_id).with_names().first()
-        if memory is None:
-            raise _unknown()
-        return represent(memory, actor)
+        # Nearly always it is the actor's own, which needs no look at what others share.
+        for visible in (Memory.objects.owned_by, Memory.objects.visible_to):
+            rows = visible(actor) if even_deleted else visible(actor).alive()
+            memory = rows.filter(id=memory_id).with_names().first()
+            if memory is not None:
+                return represent(memory, actor)
+        raise _unknown()
 
 
 def _unknown() -> NotFound:
     return NotFound("There is no such memory, or none that you may see. Search for it, or list your memories.")
+
+
+def _nothing_to_change() -> InvalidArgument:
+    return InvalidArgument("Name what to change: content, tags, metadata, state, ...")
 
 
 def _messages(given: Mapping[str, Any]) -> list[NewMemory]:
@@ -259,7 +274,7 @@ def _operation(raw: Mapping[str, Any]) -> Operation | Refused:
             raise InvalidArgument("op is add, update or delete.")
         given = validated(shape, raw)
     except ValidationError as error:
-        return Refused(InvalidArgument(_sentence(error)))
+        return Refused(InvalidArgument(first_sentence(error.detail)))
     except Mem0Error as error:
         return Refused(error)
     op = given.pop("op")
@@ -267,13 +282,9 @@ def _operation(raw: Mapping[str, Any]) -> Operation | Refused:
         return Operation("add", new=NewMemory(**given))
     memory_id, version = given.pop("id"), given.pop("expected_version", None)
     allow_secret = given.pop("allow_secret", False)
+    if op == "update" and not given:
+        return Refused(_nothing_to_change())
     return Operation(op, memory_id=memory_id, changes=given, expected_version=version, allow_secret=allow_secret)
-
-
-def _sentence(error: ValidationError) -> str:
-    name, problems = next(iter(error.detail.items())) if isinstance(error.detail, dict) else ("", error.detail)
-    problem = problems[0] if isinstance(problems, list) else problems
-    return f"{name}: {problem}"
 
 
 def _result(raw: Mapping[str, Any], outcome: Written | Refused) -> dict[str, Any]:

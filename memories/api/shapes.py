@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from mem0stack.lib.rest import AwareDateTime, Boolean, Integer, StrictSerializer, Text
+from mem0stack.lib.rest import AwareDateTime, Boolean, Integer, Listed, Number, StrictSerializer, Text, Uuid
 from memories.models import LABEL_LENGTH, NAME_LENGTH, Event, Kind, Standing, State
 from memories.search import MAX_EXPAND, MAX_QUERY, MAX_TOP_K
 from memories.services.once import MAX_KEY
@@ -27,8 +27,8 @@ class Labelled(StrictSerializer):
 
     kind = serializers.ChoiceField(choices=Kind.choices, required=False)
     metadata = serializers.DictField(required=False, help_text="Free JSON, up to 16 KiB.")
-    tags = serializers.ListField(child=Text(max_length=MAX_TAG), max_length=MAX_TAGS, required=False)
-    categories = serializers.ListField(child=Text(max_length=LABEL_LENGTH), max_length=MAX_CATEGORIES, required=False)
+    tags = Listed(child=Text(max_length=MAX_TAG), max_length=MAX_TAGS, required=False)
+    categories = Listed(child=Text(max_length=LABEL_LENGTH), max_length=MAX_CATEGORIES, required=False)
     namespace = Text(
         required=False,
         max_length=NAME_LENGTH * 2,
@@ -64,7 +64,7 @@ class AddShape(OneMemory):
     """One memory by `content`, or a conversation by `messages`; one of the two."""
 
     content = Text(max_length=MAX_CONTENT, required=False)
-    messages = serializers.ListField(child=Message(), min_length=1, max_length=MAX_MESSAGES, required=False)
+    messages = Listed(child=Message(), min_length=1, max_length=MAX_MESSAGES, required=False)
     infer = Boolean(required=False, help_text="Have a model extract facts afterwards, where there is one.")
     idempotency_key = Text(required=False, max_length=MAX_KEY)
 
@@ -86,8 +86,8 @@ class Changes(StrictSerializer):
     content = Text(max_length=MAX_CONTENT, required=False)
     kind = serializers.ChoiceField(choices=Kind.choices, required=False)
     metadata = serializers.DictField(required=False, help_text="Replaces the whole metadata.")
-    tags = serializers.ListField(child=Text(max_length=MAX_TAG), max_length=MAX_TAGS, required=False)
-    categories = serializers.ListField(child=Text(max_length=LABEL_LENGTH), max_length=MAX_CATEGORIES, required=False)
+    tags = Listed(child=Text(max_length=MAX_TAG), max_length=MAX_TAGS, required=False)
+    categories = Listed(child=Text(max_length=LABEL_LENGTH), max_length=MAX_CATEGORIES, required=False)
     namespace = Text(required=False, max_length=NAME_LENGTH * 2)
     speaker = _label()
     event_at = AwareDateTime(required=False)
@@ -97,7 +97,7 @@ class Changes(StrictSerializer):
     pinned = Boolean(required=False)
     state = serializers.ChoiceField(choices=[State.ACTIVE, State.PAUSED, State.ARCHIVED], required=False)
     standing = serializers.ChoiceField(choices=Standing.choices, required=False)
-    superseded_by = serializers.UUIDField(required=False, allow_null=True)
+    superseded_by = Uuid(required=False, allow_null=True)
 
 
 class UpdateShape(Changes):
@@ -107,7 +107,7 @@ class UpdateShape(Changes):
 
 
 class BatchShape(StrictSerializer):
-    operations = serializers.ListField(
+    operations = Listed(
         child=serializers.DictField(),
         min_length=1,
         max_length=MAX_BATCH,
@@ -123,14 +123,14 @@ class BatchAdd(OneMemory):
 
 class BatchUpdate(Changes):
     op = serializers.ChoiceField(choices=["update"])
-    id = serializers.UUIDField()
+    id = Uuid()
     expected_version = Integer(required=False, min_value=1, max_value=2**31 - 1)
     allow_secret = Boolean(required=False)
 
 
 class BatchDelete(StrictSerializer):
     op = serializers.ChoiceField(choices=["delete"])
-    id = serializers.UUIDField()
+    id = Uuid()
     expected_version = Integer(required=False, min_value=1, max_value=2**31 - 1)
 
 
@@ -138,7 +138,7 @@ class SearchShape(StrictSerializer):
     query = Text(max_length=MAX_QUERY)
     top_k = Integer(required=False, min_value=1, max_value=MAX_TOP_K, default=10)
     filters = serializers.DictField(required=False, help_text="mem0's filter grammar; see docs/filters.md.")
-    threshold = serializers.FloatField(required=False, min_value=0, max_value=1, default=0.0)
+    threshold = Number(required=False, min_value=0, max_value=1, default=0.0)
     namespace = Text(required=False, max_length=NAME_LENGTH * 2, help_text="This project and `personal`; `*` is all.")
     as_of = AwareDateTime(required=False)
     expand = Integer(required=False, min_value=0, max_value=MAX_EXPAND, default=0)
@@ -148,7 +148,7 @@ class SearchShape(StrictSerializer):
 
 class ShareShape(StrictSerializer):
     grantee = Text(max_length=150, help_text="The other user's name.")
-    memory = serializers.UUIDField(required=False)
+    memory = Uuid(required=False)
     namespace = Text(required=False, max_length=NAME_LENGTH)
     can_add = Boolean(required=False)
     expires_at = _moment()

@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
@@ -14,30 +14,29 @@ from accounts.actors import Actor, acting_as
 from accounts.authentication import actor_of
 from mem0stack.lib.errors import InvalidArgument, NotFound
 from mem0stack.lib.pagination import paginate
-from mem0stack.lib.rest import validated
-from mem0stack.lib.schema import page_of
+from mem0stack.lib.rest import refuse_unknown, validated
+from mem0stack.lib.schema import PAGE_PARAMETERS, page_of, page_parameters
 from memories import services
-from memories.api import listing, shapes
+from memories.api import shapes
 from memories.models import App, Category, Memory, MemoryCategory, Namespace, Share
 
 _DIRECTIONS = ("given", "received")
 _BY_NAME = ("name", "-name", "-created_at", "created_at")
 _BY_TIME = ("-created_at", "created_at")
-_PAGE = {"page_size", "cursor", "order"}
 
 
 class Shares(APIView):
     @extend_schema(
         operation_id="shares_list",
         parameters=[
-            *listing.PAGE_PARAMETERS,
+            *page_parameters(_BY_TIME),
             OpenApiParameter("direction", str, enum=_DIRECTIONS, description="Both when left out."),
         ],
         responses=page_of(shapes.ShareReply),
     )
     def get(self, request: Request) -> Response:
         """Shares that the caller gave, ended ones too, and those received that are in force."""
-        listing.refuse_unknown(request.query_params, _PAGE | {"direction"})
+        refuse_unknown(request.query_params, PAGE_PARAMETERS | {"direction"})
         direction = request.query_params.get("direction")
         if direction not in (None, *_DIRECTIONS):
             raise InvalidArgument("direction is given or received.", errors={"direction": ["unknown"]})
@@ -45,7 +44,7 @@ class Shares(APIView):
         with acting_as(actor):
             arms: list[QuerySet[Share]] = []
             if direction != "received":
-                arms.append(Share.objects.filter(owner_id=actor.owner_id))
+                arms.append(Share.objects.given_by(actor))
             if direction != "given":
                 arms.append(Share.objects.received_by(actor))
             page = paginate(request, [_with_names(arm) for arm in arms], orders=_BY_TIME)
@@ -70,7 +69,7 @@ class OneShare(APIView):
         """One share, given or received."""
         return Response(_read_share(actor_of(request), share_id))
 
-    @extend_schema(operation_id="shares_revoke", responses=shapes.ShareReply)
+    @extend_schema(operation_id="shares_revoke", responses={200: shapes.ShareReply})
     def delete(self, request: Request, share_id: UUID) -> Response:
         """End a share of the caller's, at once."""
         services.unshare(actor_of(request), share_id)
@@ -79,18 +78,15 @@ class OneShare(APIView):
 
 class Namespaces(APIView):
     @extend_schema(
-        operation_id="namespaces_list", parameters=listing.PAGE_PARAMETERS, responses=page_of(shapes.NamespaceReply)
+        operation_id="namespaces_list", parameters=page_parameters(_BY_NAME), responses=page_of(shapes.NamespaceReply)
     )
     def get(self, request: Request) -> Response:
         """The caller's namespaces and those shared with them, with how many memories each holds."""
-        listing.refuse_unknown(request.query_params, _PAGE)
+        refuse_unknown(request.query_params, PAGE_PARAMETERS)
         actor = actor_of(request)
         with acting_as(actor):
-            own = Namespace.objects.filter(owner_id=actor.owner_id)
-            if actor.namespaces is not None:
-                own = own.filter(name__in=sorted(actor.namespaces))
             shared = Share.objects.received_by(actor).filter(namespace__isnull=False)
-            arms = [own, Namespace.objects.filter(id__in=shared.values("namespace_id"))]
+            arms = [_namespaces(actor), Namespace.objects.filter(id__in=shared.values("namespace_id"))]
             page = paginate(request, [arm.annotate(owner_name=F("owner__username")) for arm in arms], orders=_BY_NAME)
             counts = _counts(actor, [row.id for row in page.rows])
             return Response(
@@ -110,13 +106,13 @@ class Namespaces(APIView):
 
 
 class Apps(APIView):
-    @extend_schema(operation_id="apps_list", parameters=listing.PAGE_PARAMETERS, responses=page_of(shapes.AppReply))
+    @extend_schema(operation_id="apps_list", parameters=page_parameters(_BY_NAME), responses=page_of(shapes.AppReply))
     def get(self, request: Request) -> Response:
         """The client programs that wrote the caller's memories."""
-        listing.refuse_unknown(request.query_params, _PAGE)
+        refuse_unknown(request.query_params, PAGE_PARAMETERS)
         actor = actor_of(request)
         with acting_as(actor):
-            page = paginate(request, [App.objects.filter(owner_id=actor.owner_id)], orders=_BY_NAME)
+            page = paginate(request, [_apps(actor)], orders=_BY_NAME)
             return Response(page.reply([_represent_app(app) for app in page.rows]))
 
 
@@ -126,7 +122,7 @@ class OneApp(APIView):
         """One app."""
         actor = actor_of(request)
         with acting_as(actor):
-            app = App.objects.filter(owner_id=actor.owner_id, id=app_id).first()
+            app = _apps(actor).filter(id=app_id).first()
         if app is None:
             raise NotFound("There is no such app of yours.")
         return Response(_represent_app(app))
@@ -140,14 +136,14 @@ class OneApp(APIView):
 
 class Categories(APIView):
     @extend_schema(
-        operation_id="categories_list", parameters=listing.PAGE_PARAMETERS, responses=page_of(shapes.CategoryReply)
+        operation_id="categories_list", parameters=page_parameters(_BY_NAME), responses=page_of(shapes.CategoryReply)
     )
     def get(self, request: Request) -> Response:
         """The caller's categories, with how many memories each has."""
-        listing.refuse_unknown(request.query_params, _PAGE)
+        refuse_unknown(request.query_params, PAGE_PARAMETERS)
         actor = actor_of(request)
         with acting_as(actor):
-            page = paginate(request, [_with_count(Category.objects.filter(owner_id=actor.owner_id))], orders=_BY_NAME)
+            page = paginate(request, [_categories(actor)], orders=_BY_NAME)
             return Response(page.reply([_represent_category(row) for row in page.rows]))
 
     @extend_schema(
@@ -168,7 +164,7 @@ class OneCategory(APIView):
         """One category."""
         return Response(_read_category(actor_of(request), category_id))
 
-    @extend_schema(operation_id="categories_delete", responses=shapes.CategoryReply)
+    @extend_schema(operation_id="categories_delete", responses={200: shapes.CategoryReply})
     def delete(self, request: Request, category_id: UUID) -> Response:
         """Take a category away; its memories stay."""
         category = _read_category(actor_of(request), category_id)
@@ -180,7 +176,7 @@ class Stats(APIView):
     @extend_schema(operation_id="stats", responses=shapes.StatsReply)
     def get(self, request: Request) -> Response:
         """How much the caller remembers."""
-        listing.refuse_unknown(request.query_params, set())
+        refuse_unknown(request.query_params, set())
         actor = actor_of(request)
         with acting_as(actor):
             rows = Memory.objects.owned_by(actor)
@@ -192,10 +188,10 @@ class Stats(APIView):
                     "by_state": _sums((state, count) for state, _, _, count in groups),
                     "by_kind": _sums((kind, count) for kind, _, count in alive),
                     "by_standing": _sums((standing, count) for _, standing, count in alive),
-                    "namespaces": Namespace.objects.filter(owner_id=actor.owner_id).count(),
-                    "apps": App.objects.filter(owner_id=actor.owner_id).count(),
-                    "categories": Category.objects.filter(owner_id=actor.owner_id).count(),
-                    "shares_given": Share.objects.in_force().filter(owner_id=actor.owner_id).count(),
+                    "namespaces": _namespaces(actor).count(),
+                    "apps": _apps(actor).count(),
+                    "categories": _categories(actor).count(),
+                    "shares_given": Share.objects.given_by(actor).in_force().count(),
                     "shares_received": Share.objects.received_by(actor).count(),
                 }
             )
@@ -211,7 +207,7 @@ def _with_names(shares: QuerySet[Share]) -> QuerySet[Any]:
 def _read_share(actor: Actor, share_id: UUID) -> dict[str, Any]:
     with acting_as(actor):
         received = Share.objects.received_by(actor).filter(id=share_id)
-        mine = Share.objects.filter(owner_id=actor.owner_id, id=share_id)
+        mine = Share.objects.given_by(actor).filter(id=share_id)
         share = _with_names(mine).first() or _with_names(received).first()
         if share is None:
             raise NotFound("There is no such share, given or received.")
@@ -236,17 +232,35 @@ def _represent_app(app: App) -> dict[str, Any]:
     return {"id": app.id, "name": app.name, "is_active": app.is_active, "created_at": app.created_at}
 
 
-def _with_count(categories: QuerySet[Category]) -> QuerySet[Any]:
+def _namespaces(actor: Actor) -> QuerySet[Namespace]:
+    own = Namespace.objects.filter(owner_id=actor.owner_id)
+    return own if actor.namespaces is None else own.filter(name__in=sorted(actor.namespaces))
+
+
+def _apps(actor: Actor) -> QuerySet[App]:
+    """The actor's apps; for a limited key, those that wrote into its namespaces."""
+    apps = App.objects.filter(owner_id=actor.owner_id)
+    if actor.namespaces is None:
+        return apps
+    return apps.filter(Exists(Memory.objects.owned_by(actor).filter(app_id=OuterRef("id"))))
+
+
+def _categories(actor: Actor) -> QuerySet[Any]:
+    """The actor's categories with how many memories each has; for a limited key, those of memories it sees."""
+    categories = Category.objects.filter(owner_id=actor.owner_id)
     links = MemoryCategory.objects.filter(
         ~Q(memory__state="deleted"), owner_id=OuterRef("owner_id"), category_id=OuterRef("id")
     )
+    if actor.namespaces is not None:
+        links = links.filter(memory_id__in=Memory.objects.owned_by(actor).values("id"))
+        categories = categories.filter(Exists(links))
     counted = links.order_by().values("category_id").annotate(count=Count("id")).values("count")
     return categories.annotate(memories=Coalesce(Subquery(counted), 0))
 
 
 def _read_category(actor: Actor, category_id: UUID) -> dict[str, Any]:
     with acting_as(actor):
-        category = _with_count(Category.objects.filter(owner_id=actor.owner_id, id=category_id)).first()
+        category = _categories(actor).filter(id=category_id).first()
         if category is None:
             raise NotFound("There is no such category of yours.")
         return _represent_category(category)

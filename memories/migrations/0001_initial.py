@@ -909,7 +909,8 @@ class Migration(migrations.Migration):
         protect("memories_share", also_readable=IS_GRANTEE),
         protect(
             "memories_memory",
-            also_readable=f"""(state <> 'deleted' AND (
+            # Current content only, as MemoryQuerySet says: what is paused, archived or expired is its owner's again.
+            also_readable=f"""(state = 'active' AND (expires_at IS NULL OR expires_at > now()) AND (
                 (owner_id, id) IN (SELECT s.owner_id, s.memory_id {RECEIVED} AND s.memory_id IS NOT NULL)
                 OR (owner_id, namespace_id) IN (
                     SELECT s.owner_id, s.namespace_id {RECEIVED} AND s.namespace_id IS NOT NULL)
@@ -922,9 +923,11 @@ class Migration(migrations.Migration):
         ),
         protect(
             "memories_memoryterm",
+            # OFFSET 0 keeps PostgreSQL from turning this into a hash of every memory there is, of every owner, which
+            # it prefers as soon as it expects some hundred postings: each is looked up by its key instead.
             also_readable="""EXISTS (
                 SELECT 1 FROM memories_memory m
-                WHERE m.owner_id = memories_memoryterm.owner_id AND m.id = memories_memoryterm.memory_id)""",
+                WHERE m.owner_id = memories_memoryterm.owner_id AND m.id = memories_memoryterm.memory_id OFFSET 0)""",
         ),
         protect("memories_app"),
         protect("memories_category"),

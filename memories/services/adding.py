@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.db import connection
 from django.db.models import Max, Q
+from django.db.models.functions import Now
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
@@ -18,12 +19,13 @@ from mem0stack.lib.errors import Conflict, Forbidden, InvalidArgument, Mem0Error
 from memories import outbox, texts
 from memories.embeddings import embed_documents
 from memories.lexical import document_terms, length
-from memories.models import PERSONAL, App, Event, Kind, Memory, Namespace, Share, Standing, State
+from memories.models import PERSONAL, App, Category, Event, Kind, Memory, Namespace, Share, Standing, State
 from memories.services import rows
-from memories.services.changing import check_kind, check_validity, save_change
+from memories.services.changing import TIMES, check_kind, check_validity, save_change
 from memories.services.outcomes import NewMemory, Outcome, Refused, Written
 
 _MAX_SEQ = 2**31 - 1
+_TRIES = 3
 
 
 @dataclass
@@ -66,7 +68,7 @@ def apply(actor: Actor, drafts: Sequence[Draft | Refused]) -> list[Outcome]:
             outcomes[place] = Refused(error)
         else:
             spaces.setdefault(owner.owner_id, (owner, []))[1].append((place, draft))
-    for owner, placed in spaces.values():
+    for _, (owner, placed) in sorted(spaces.items()):
         with nullcontext() if owner is actor else acting_as(owner):
             added = _add_to_space(owner, [draft for _, draft in placed], writer=actor)
         outcomes |= {place: outcome for (place, _), outcome in zip(placed, added, strict=True)}
@@ -91,6 +93,8 @@ def _draft(actor: Actor, new: NewMemory) -> Draft:
     if new.seq is not None and new.run_id is None:
         raise InvalidArgument("seq is a place within a run; send run_id too.", errors={"run_id": ["needed with seq"]})
     check_kind(new.kind)
+    for name in TIMES:
+        texts.check_time(name, getattr(new, name))
     check_validity(new.valid_from, new.valid_to)
     now = timezone.now()
     memory_id = uuid7()
@@ -121,6 +125,8 @@ def _draft(actor: Actor, new: NewMemory) -> Draft:
     memory.term_count = length(terms)
     memory.importance, memory.confidence, memory.quality = _weights(new, terms=len(terms))
     namespace = PERSONAL if new.namespace is None else texts.clean_namespace(new.namespace)
+    # Before an idempotency key is looked at: it may stand for a write into another namespace.
+    actor.require_namespace(namespace)
     return Draft(memory, namespace, new.app or actor.app, texts.clean_categories(new.categories), terms)
 
 
@@ -136,48 +142,74 @@ def _weights(new: NewMemory, *, terms: int) -> tuple[float, float, float]:
 def _space(actor: Actor, namespace: str) -> tuple[Actor, str]:
     """Whose space a namespace's name means: the actor's own, or for `alice/name` Alice's, if she lets the actor add.
 
+    A namespace of the actor's own that is called just so comes first: a share needs nobody's consent, and must not
+    draw into another's space what goes into the actor's today.
     In Alice's space the actor acts as Alice, but only for this; `written_by` says who it was.
     """
     owner_name, slash, name = namespace.partition("/")
-    if slash:
+    if slash and not Namespace.objects.filter(owner_id=actor.owner_id, name=namespace).exists():
         grants = Share.objects.received_by(actor).filter(owner__username=owner_name, namespace__name=name)
         grant = grants.select_related("owner").first()
-        if grant is not None:
+        # A namespace of the actor's own keeps its name, whatever somebody shares later.
+        is_own = Namespace.objects.filter(owner_id=actor.owner_id, name=namespace).exists()
+        if grant is not None and not is_own:
             if not grant.can_add:
                 raise Forbidden(f"{owner_name} shares {name!r} with you for reading only. Ask for can_add.")
             return replace(actor, user=grant.owner), name
-    actor.require_namespace(namespace)
     return actor, namespace
 
 
 def _add_to_space(owner: Actor, drafts: Sequence[Draft], *, writer: Actor) -> list[Outcome]:
     namespaces = rows.get_or_create_names(Namespace, owner.owner_id, {draft.namespace for draft in drafts})
     apps = rows.get_or_create_names(App, owner.owner_id, {draft.app for draft in drafts if draft.app})
-    paused = {name for name, app in apps.items() if not app.is_active}
-    allowed = [draft for draft in drafts if draft.app not in paused]
-    for draft in allowed:
+    rows.get_or_create_names(Category, owner.owner_id, {name for draft in drafts for name in draft.categories})
+    outcomes: dict[UUID, Outcome] = {}
+    pending: list[Draft] = []
+    for draft in drafts:
+        if draft.app and not apps[draft.app].is_active:
+            refusal = Forbidden(f"The app {draft.app!r} is paused. Make it active to let it write.")
+            outcomes[draft.memory.id] = Refused(refusal)
+            continue
         draft.memory.owner_id = owner.owner_id
         draft.memory.namespace_id = namespaces[draft.namespace].id
         draft.memory.app_id = apps[draft.app].id if draft.app else None
-    _assign_seq(owner.owner_id, [draft.memory for draft in allowed])
-    inserted = _insert(owner.owner_id, allowed)
-    new = [draft for draft in allowed if draft.memory.id in inserted]
-    known = _known(owner.owner_id, [draft.memory for draft in allowed if draft.memory.id not in inserted])
+        pending.append(draft)
+    _assign_seq(owner.owner_id, [draft.memory for draft in pending])
+    # Sorted, or two batches with the same texts would wait for each other's rows.
+    pending.sort(key=_unique_key)
+    for _ in range(_TRIES):
+        if not pending:
+            break
+        outcomes |= _insert_or_confirm(owner, pending, writer=writer)
+        pending = [draft for draft in pending if draft.memory.id not in outcomes]
+    busy = Conflict("Others add and delete the same memory at this moment. Send it again.")
+    return [outcomes.get(draft.memory.id, Refused(busy)) for draft in drafts]
+
+
+def _insert_or_confirm(owner: Actor, drafts: Sequence[Draft], *, writer: Actor) -> dict[UUID, Outcome]:
+    """By the drafts' ids. One is left out when what stood in its way was deleted before it could be confirmed."""
+    inserted = _insert(owner.owner_id, drafts)
+    new = [draft for draft in drafts if draft.memory.id in inserted]
+    known = _known(owner.owner_id, [draft.memory for draft in drafts if draft.memory.id not in inserted])
     rows.link_categories(owner.owner_id, {draft.memory.id: draft.categories for draft in new})
     rows.record_all(writer, [(draft.memory, Event.ADD, None, {"content": draft.memory.content}) for draft in new])
     outbox.write(
         owner.owner_id,
         [outbox.event_for(d.memory.id, Event.ADD, memories=1, terms=d.memory.term_count) for d in new],
     )
-    outcomes: list[Outcome] = []
+    outcomes: dict[UUID, Outcome] = {draft.memory.id: Written(draft.memory.id, Event.ADD) for draft in new}
     for draft in drafts:
-        if draft.app in paused:
-            outcomes.append(Refused(Forbidden(f"The app {draft.app!r} is paused. Make it active to let it write.")))
-        elif draft.memory.id in inserted:
-            outcomes.append(Written(draft.memory.id, Event.ADD))
-        else:
-            outcomes.append(_confirm(draft, known.get(_identity(draft.memory)), writer=writer))
+        found = known.get(_identity(draft.memory))
+        if draft.memory.id not in inserted and found is not None:
+            outcomes[draft.memory.id] = _confirm(draft, found, writer=writer)
     return outcomes
+
+
+def _unique_key(draft: Draft) -> tuple[object, ...]:
+    memory = draft.memory
+    if memory.kind == Kind.MESSAGE:
+        return (str(memory.namespace_id), 0, memory.run_id, "", memory.seq)
+    return (str(memory.namespace_id), 1, memory.user_id or "", memory.agent_id or "", memory.content_hash)
 
 
 def _insert(owner_id: int, drafts: Sequence[Draft]) -> set[UUID]:
@@ -192,18 +224,24 @@ def _insert(owner_id: int, drafts: Sequence[Draft]) -> set[UUID]:
 def _assign_seq(owner_id: int, memories: Sequence[Memory]) -> None:
     """Give every memory of a run that has no place the next one, under a lock per run."""
     runs = _runs(memories)
-    unplaced = {_run_lock(owner_id, *run): run for run, some in runs.items() if any(m.seq is None for m in some)}
-    # Every writer takes its locks in the order of their numbers, or two batches over two runs would block each other.
-    for lock in sorted(unplaced):
-        namespace_id, run_id = unplaced[lock]
+    # Who brings a place takes the lock too, or it could be given away at this moment. In the order of their numbers.
+    for lock, run in sorted((_run_lock(owner_id, *run), run) for run in runs):
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [lock])
-        in_run = Memory.objects.filter(owner_id=owner_id, namespace_id=namespace_id, run_id=run_id)
-        last = in_run.aggregate(last=Max("seq"))["last"]
-        for memory in runs[namespace_id, run_id]:
-            if memory.seq is None:
-                memory.seq = 0 if last is None else last + 1
-            last = memory.seq if last is None else max(last, memory.seq)
+        if any(memory.seq is None for memory in runs[run]):
+            _number(owner_id, run, runs[run])
+
+
+def _number(owner_id: int, run: tuple[UUID, str], memories: Sequence[Memory]) -> None:
+    namespace_id, run_id = run
+    in_run = Memory.objects.filter(owner_id=owner_id, namespace_id=namespace_id, run_id=run_id)
+    last = in_run.aggregate(last=Max("seq"))["last"]
+    for memory in memories:
+        if memory.seq is None:
+            if last == _MAX_SEQ:
+                raise Conflict(f"The run {run_id!r} is full: it has a memory at place {_MAX_SEQ}. Begin a new run.")
+            memory.seq = 0 if last is None else last + 1
+        last = memory.seq if last is None else max(last, memory.seq)
 
 
 def _run_lock(owner_id: int, namespace_id: UUID, run_id: str) -> int:
@@ -211,10 +249,8 @@ def _run_lock(owner_id: int, namespace_id: UUID, run_id: str) -> int:
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
-def _confirm(draft: Draft, found: Memory | None, *, writer: Actor) -> Outcome:
+def _confirm(draft: Draft, found: Memory, *, writer: Actor) -> Outcome:
     """The memory that stood in the draft's way: merge its tags, trust it more, and name it."""
-    if found is None:
-        return Refused(Conflict("Another writer deleted the same memory at this moment. Send it again."))
     if bytes(found.content_hash) != draft.memory.content_hash:
         return Refused(
             Conflict(
@@ -229,7 +265,7 @@ def _confirm(draft: Draft, found: Memory | None, *, writer: Actor) -> Outcome:
     tags = list(dict.fromkeys([*found.tags, *draft.memory.tags]))[: texts.MAX_TAGS]
     if tags != found.tags:
         changes["tags"] = tags
-    if found.state == State.ARCHIVED or (found.expires_at is not None and found.expires_at <= timezone.now()):
+    if found.state == State.ARCHIVED or found.is_expired:  # type: ignore[attr-defined]  # annotated below
         # Acknowledged means searchable: what somebody saves again comes back into use.
         changes |= {"state": State.ACTIVE, "archived_at": None, "expires_at": draft.memory.expires_at}
     save_change(writer, found, Event.CONFIRM, changes)
@@ -257,6 +293,8 @@ def _known(owner_id: int, memories: Sequence[Memory]) -> dict[tuple[Any, ...], M
         namespaces = {memory.namespace_id for memory in memories}
         condition |= ~Q(kind=Kind.MESSAGE) & Q(namespace_id__in=namespaces, content_hash__in=hashes)
     stored = Memory.objects.filter(condition, owner_id=owner_id).alive().defer("embedding")
+    # Expiry goes by the database's clock.
+    stored = stored.annotate(is_expired=Q(expires_at__isnull=False, expires_at__lte=Now()))
     return {_identity(memory): memory for memory in stored.order_by("id").select_for_update(of=("self",))}
 
 

@@ -1,9 +1,11 @@
 """How a change of one memory is made, under its row's lock."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+import orjson
 from django.db import IntegrityError
 from django.db.models import F
 from django.utils import timezone
@@ -13,18 +15,44 @@ from mem0stack.lib.errors import Conflict, InvalidArgument, Mem0Error
 from memories import outbox, texts
 from memories.embeddings import embed_documents
 from memories.lexical import document_terms, length
-from memories.models import Event, Kind, Memory, MemoryCategory, MemoryTerm, Namespace, Standing, State
+from memories.models import Category, Event, Kind, Memory, MemoryCategory, MemoryTerm, Namespace, Standing, State
 from memories.services import rows
+from memories.services.locking import lock_rows
 from memories.services.outcomes import Operation, Outcome, Refused, Written, collision
 
 CHANGEABLE = frozenset(
     {"content", "kind", "metadata", "tags", "categories", "namespace", "speaker", "event_at", "valid_from", "valid_to"}
     | {"expires_at", "pinned", "state", "standing", "superseded_by"}
 )
+TIMES = ("event_at", "valid_from", "valid_to", "expires_at")
+
+
+def prepare(operation: Operation) -> Operation | Refused:
+    """An update or deletion with its changes checked and in their stored form. Touches no database."""
+    try:
+        return replace(operation, changes=_checked(operation))
+    except Mem0Error as error:
+        return Refused(error)
+
+
+def take_locks(actor: Actor, operations: Sequence[Operation]) -> None:
+    """Take everything that several operations will lock, in the order that all writers keep to."""
+    successors = {
+        operation.changes["superseded_by"] for operation in operations if operation.changes.get("superseded_by")
+    }
+    ids = {operation.memory_id for operation in operations if operation.memory_id is not None} | successors
+    if len(ids) < 2:
+        return
+    found = lock_rows(actor, ids)
+    changes = [operation.changes for operation in operations if operation.memory_id in found]
+    namespaces = {change["namespace"] for change in changes if "namespace" in change}
+    rows.get_or_create_names(Namespace, actor.owner_id, {name for name in namespaces if actor.may_use(name)})
+    categories = {name for change in changes for name in change.get("categories", ())}
+    rows.get_or_create_names(Category, actor.owner_id, categories)
 
 
 def apply(actor: Actor, operation: Operation) -> Outcome:
-    """One update or deletion within a batch: a refusal undoes this one alone."""
+    """One prepared update or deletion within a batch: a refusal undoes this one alone."""
     assert operation.memory_id is not None  # noqa: S101  Operation's own rule
     try:
         with acting_as(actor):
@@ -66,7 +94,7 @@ def delete_many(actor: Actor, memories: Sequence[Memory]) -> None:
 
 def restore(actor: Actor, memory: Memory) -> None:
     """Bring a locked, deleted memory back."""
-    save_change(actor, memory, Event.RESTORE, {"state": State.ACTIVE, "deleted_at": None})
+    save_change(actor, memory, Event.RESTORE, {"state": State.ACTIVE, "deleted_at": None, "archived_at": None})
 
 
 def save_change(
@@ -132,10 +160,20 @@ def _derived(memory: Memory) -> dict[str, Any]:
 
 
 def _update(actor: Actor, memory: Memory, operation: Operation) -> Written:
-    given = _checked(actor, operation)
+    given = _columns(actor, memory, operation.changes)
     categories = given.pop("categories", None)
-    changes = {name: value for name, value in given.items() if getattr(memory, name) != value}
+    changes = {name: value for name, value in given.items() if _differs(getattr(memory, name), value)}
+    if changes.get("kind") == Kind.MESSAGE and (memory.run_id is None or memory.seq is None):
+        raise InvalidArgument(
+            "A message has a place in a run, and this memory has none. Add it as a message instead.",
+            errors={"kind": ["needs run_id and seq"]},
+        )
     check_validity(changes.get("valid_from", memory.valid_from), changes.get("valid_to", memory.valid_to))
+    if changes.get("kind") == Kind.MESSAGE and memory.seq is None:
+        raise InvalidArgument(
+            "Only a memory with a place in a run can be a message; add it as one instead.",
+            errors={"kind": ["needs run_id and seq"]},
+        )
     if changes.get("standing", Standing.SUPERSEDED) != Standing.SUPERSEDED:
         changes["superseded_by_id"] = None
     if "state" in changes:
@@ -148,6 +186,13 @@ def _update(actor: Actor, memory: Memory, operation: Operation) -> Written:
     return Written(memory.id, event)
 
 
+def _differs(old: Any, new: Any) -> bool:
+    """Whether to write. As JSON, 1 and true are two values, which Python holds for equal."""
+    if isinstance(new, Mapping):
+        return orjson.dumps(old, option=orjson.OPT_SORT_KEYS) != orjson.dumps(new, option=orjson.OPT_SORT_KEYS)
+    return bool(old != new)
+
+
 def _event_of(changes: Mapping[str, Any]) -> str:
     if changes.get("standing") == Standing.REJECTED:
         return Event.REJECT
@@ -156,8 +201,27 @@ def _event_of(changes: Mapping[str, Any]) -> str:
     return Event.STATE if set(changes) == {"state", "archived_at"} else Event.UPDATE
 
 
-def _checked(actor: Actor, operation: Operation) -> dict[str, Any]:
-    """The asked changes as column values. Raises what a caller can mend."""
+def _columns(actor: Actor, memory: Memory, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Checked changes as column values. Makes the namespace if it is new, and locks the successor."""
+    values = dict(changes)
+    if "pinned" in values:
+        # What is pinned already keeps its time.
+        values["pinned_at"] = (memory.pinned_at or timezone.now()) if values.pop("pinned") else None
+    if "namespace" in values:
+        name = values.pop("namespace")
+        actor.require_namespace(name)
+        values["namespace_id"] = rows.get_or_create_names(Namespace, actor.owner_id, {name})[name].id
+    if "superseded_by" in values:
+        successor = values.pop("superseded_by")
+        if successor is not None:
+            rows.lock_own(actor, successor)
+            values["standing"] = Standing.SUPERSEDED
+        values["superseded_by_id"] = successor
+    return values
+
+
+def _checked(operation: Operation) -> dict[str, Any]:
+    """The asked changes, texts in their stored form. Raises what a caller can mend."""
     changes = dict(operation.changes)
     unknown = sorted(set(changes) - CHANGEABLE)
     if unknown:
@@ -168,6 +232,8 @@ def _checked(actor: Actor, operation: Operation) -> dict[str, Any]:
     _check_texts(changes, allow_secret=operation.allow_secret)
     if "kind" in changes:
         check_kind(changes["kind"])
+    for name in TIMES:
+        texts.check_time(name, changes.get(name))
     if changes.get("event_at", True) is None:
         raise InvalidArgument("event_at can be moved, but not taken away.", errors={"event_at": ["may not be null"]})
     if "state" in changes and changes["state"] not in (State.ACTIVE, State.PAUSED, State.ARCHIVED):
@@ -176,20 +242,8 @@ def _checked(actor: Actor, operation: Operation) -> dict[str, Any]:
         )
     if "standing" in changes and changes["standing"] not in Standing.values:
         raise InvalidArgument(f"standing is one of {', '.join(Standing.values)}.", errors={"standing": ["unknown"]})
-    if "pinned" in changes:
-        changes["pinned_at"] = timezone.now() if changes.pop("pinned") else None
-    if "namespace" in changes:
-        name = texts.clean_namespace(changes.pop("namespace"))
-        actor.require_namespace(name)
-        changes["namespace_id"] = rows.get_or_create_names(Namespace, actor.owner_id, {name})[name].id
-    if "superseded_by" in changes:
-        successor = changes.pop("superseded_by")
-        if successor is not None:
-            if successor == operation.memory_id:
-                raise InvalidArgument("A memory cannot supersede itself.", errors={"superseded_by": ["itself"]})
-            rows.lock_own(actor, successor)
-            changes["standing"] = Standing.SUPERSEDED
-        changes["superseded_by_id"] = successor
+    if changes.get("superseded_by") == operation.memory_id:
+        raise InvalidArgument("A memory cannot supersede itself.", errors={"superseded_by": ["itself"]})
     return changes
 
 
@@ -203,6 +257,8 @@ def _check_texts(changes: dict[str, Any], *, allow_secret: bool) -> None:
         changes["tags"] = texts.clean_tags(changes["tags"])
     if "categories" in changes:
         changes["categories"] = texts.clean_categories(changes["categories"])
+    if "namespace" in changes:
+        changes["namespace"] = texts.clean_namespace(changes["namespace"])
     if "speaker" in changes:
         texts.check_label("speaker", changes["speaker"])
     if not allow_secret:

@@ -9,6 +9,7 @@ from django.utils import timezone
 from accounts.actors import Actor, acting_as
 from accounts.models import Scope, User
 from mem0stack.lib.errors import InvalidArgument, NotFound
+from memories import texts
 from memories.models import Event, Memory, Share
 from memories.services import rows
 
@@ -31,6 +32,7 @@ def share(
         raise InvalidArgument("Name one thing to share: a memory or a namespace.")
     if can_add and memory_id is not None:
         raise InvalidArgument("can_add goes with a namespace; one memory can only be read.")
+    texts.check_time("expires_at", expires_at)
     if expires_at is not None and expires_at <= timezone.now():
         raise InvalidArgument("expires_at lies in the past.", errors={"expires_at": ["must be in the future"]})
     other = User.objects.filter(username=grantee, is_active=True).first()
@@ -58,7 +60,7 @@ def unshare(actor: Actor, share_id: UUID) -> Share:
     actor.require(Scope.WRITE)
     with acting_as(actor):
         found: Share | None = (
-            Share.objects.select_for_update().filter(owner_id=actor.owner_id, id=share_id, revoked_at=None).first()
+            Share.objects.given_by(actor).select_for_update().filter(id=share_id, revoked_at=None).first()
         )
         if found is None:
             raise NotFound("There is no such share of yours, or it has ended already.")

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from itertools import groupby
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +17,7 @@ from memories.models import Event, Memory, Namespace
 from memories.querysets import MemoryQuerySet
 from memories.services import adding, changing, rows
 from memories.services.adding import new_run_id
+from memories.services.locking import again_after_deadlock
 from memories.services.once import once
 from memories.services.outcomes import (
     NewMemory,
@@ -37,6 +37,7 @@ __all__ = ["add", "add_many", "batch", "delete", "delete_all", "new_run_id", "re
 log = structlog.get_logger(__name__)
 
 MAX_BATCH = 1_000
+Prepared = adding.Draft | Operation | Refused
 _CHUNK = 500
 
 
@@ -95,23 +96,7 @@ def batch(
     actor.require(Scope.WRITE)
     if not 1 <= len(operations) <= MAX_BATCH:
         raise InvalidArgument(f"A batch has 1 to {MAX_BATCH} operations; this one has {len(operations)}.")
-    prepared = adding.prepare(actor, [operation.new for operation in operations if operation.new is not None])
-    if atomic:
-        raise_first(prepared, of=len(operations))
-
-    def write() -> list[Outcome]:
-        outcomes = _apply(actor, operations, prepared)
-        if atomic:
-            raise_first(outcomes, of=len(operations))
-        if all(isinstance(outcome, Refused) for outcome in outcomes):
-            raise_refusals(outcomes)
-        return outcomes
-
-    def request() -> Mapping[str, Any]:
-        return {"batch": [asdict(operation) for operation in operations], "atomic": atomic}
-
-    with acting_as(actor):
-        return once(actor, idempotency_key, request, write)
+    return again_after_deadlock(lambda: _batch(actor, operations, atomic=atomic, idempotency_key=idempotency_key))
 
 
 def restore(actor: Actor, memory_id: UUID, *, idempotency_key: str | None = None) -> Written:
@@ -157,10 +142,14 @@ def delete_all(
             "Name what to delete: namespace, user_id, agent_id or run_id; or all=true for everything of yours."
         )
 
+    if namespace is not None:
+        namespace = texts.clean_namespace(namespace)
+        actor.require_namespace(namespace)
+
     def in_scope() -> MemoryQuerySet:
         found = Memory.objects.owned_by(actor).alive().filter(**scope)
         if namespace is not None:
-            names = Namespace.objects.filter(owner_id=actor.owner_id, name=texts.clean_namespace(namespace))
+            names = Namespace.objects.filter(owner_id=actor.owner_id, name=namespace)
             found = found.filter(namespace_id__in=names.values("id"))
         return found
 
@@ -179,13 +168,49 @@ def delete_all(
     return deleted
 
 
-def _apply(actor: Actor, operations: Sequence[Operation], prepared: Sequence[adding.Draft | Refused]) -> list[Outcome]:
+def _batch(
+    actor: Actor, operations: Sequence[Operation], *, atomic: bool, idempotency_key: str | None
+) -> list[Outcome]:
+    prepared = _prepare(actor, operations)
+    if atomic:
+        raise_first(prepared, of=len(operations))
+
+    def write() -> list[Outcome]:
+        outcomes = _apply(actor, prepared)
+        if atomic:
+            raise_first(outcomes, of=len(operations))
+        if all(isinstance(outcome, Refused) for outcome in outcomes):
+            raise_refusals(outcomes)
+        return outcomes
+
+    def request() -> Mapping[str, Any]:
+        # What is refused may not even be JSON; its refusal stands for it.
+        asked = [
+            one.error.detail if isinstance(one, Refused) else asdict(operation)
+            for one, operation in zip(prepared, operations, strict=True)
+        ]
+        return {"batch": asked, "atomic": atomic}
+
+    with acting_as(actor):
+        return once(actor, idempotency_key, request, write)
+
+
+def _prepare(actor: Actor, operations: Sequence[Operation]) -> list[Prepared]:
+    """Everything that needs no database, one for each operation."""
+    drafts = iter(adding.prepare(actor, [operation.new for operation in operations if operation.new is not None]))
+    return [changing.prepare(operation) if operation.new is None else next(drafts) for operation in operations]
+
+
+def _apply(actor: Actor, prepared: Sequence[Prepared]) -> list[Outcome]:
     """Do them in order, neighbouring additions at once. Runs in the caller's transaction."""
+    changing.take_locks(actor, [one for one in prepared if isinstance(one, Operation)])
     outcomes: list[Outcome] = []
-    drafts = iter(prepared)
-    for is_addition, run in groupby(operations, key=lambda operation: operation.op == "add"):
-        if is_addition:
-            outcomes += adding.apply(actor, [next(drafts) for _ in run])
-        else:
-            outcomes += [changing.apply(actor, operation) for operation in run]
-    return outcomes
+    additions: list[adding.Draft | Refused] = []
+    for one in prepared:
+        if not isinstance(one, Operation):
+            additions.append(one)
+            continue
+        outcomes += adding.apply(actor, additions)
+        outcomes.append(changing.apply(actor, one))
+        additions = []
+    return outcomes + adding.apply(actor, additions)

@@ -442,7 +442,7 @@ def holds(tree: Filter, row: Row, caller: str | None) -> bool:
         return any(holds(part, row, caller) for part in tree.parts)
     if isinstance(tree, Not):
         return not holds(tree.part, row, caller)
-    if tree.field in ("metadata", "app", "categories") and caller not in (None, row.owner):
+    if tree.field in ("metadata", "app", "categories", "user_id", "agent_id") and caller not in (None, row.owner):
         return False
     if tree.field == "metadata":
         return _metadata_holds(tree, row)
@@ -633,7 +633,14 @@ def test_wildcards_of_like_are_plain_characters(owners: dict[str, User]) -> None
 
 def test_a_reader_cannot_ask_for_what_he_does_not_see(owners: dict[str, User]) -> None:
     his = Memory.objects.filter(content="his")
-    for hidden in ({"metadata": {"a": "x"}}, {"metadata": {"a": "*"}}, {"app_id": "cursor"}, {"categories": "work"}):
+    for hidden in (
+        {"metadata": {"a": "x"}},
+        {"metadata": {"a": "*"}},
+        {"app_id": "cursor"},
+        {"categories": "work"},
+        {"user_id": "alice"},
+        {"user_id": "*"},
+    ):
         assert found(his, parse(hidden), owners["alice"].pk) == set()
         assert found(his, parse({"NOT": hidden}), owners["alice"].pk) == {"his"}
         assert found(his, parse(hidden), owners["bob"].pk) == {"his"}

@@ -29,6 +29,8 @@ def program(home: Home, account: Account, environ: dict[str, str]) -> Program:
         *("--maxmemory-policy", "volatile-lru"),
         *("--dir", str(directory)),
         *("--daemonize", "no"),
+        # Its title would overwrite the environment by which a leftover is found.
+        *("--set-proc-title", "no"),
     ]
     return Program(
         name="valkey",

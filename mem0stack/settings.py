@@ -116,7 +116,9 @@ AUTH_PASSWORD_VALIDATORS = [
 
 # "app" is the service's own role, which row-level security binds. "owner" owns the tables and migrates them.
 DB_ROLE = env.str("MEM0_DB_ROLE", default="app")
-EMBEDDED_POSTGRES = not env.str("DATABASE_URL", default="")
+DATABASE_URL = env.str("DATABASE_URL", default="")
+DATABASE_OWNER_URL = env.str("DATABASE_OWNER_URL", default="")
+EMBEDDED_POSTGRES = not DATABASE_URL
 EMBEDDED_VALKEY = not env.str("REDIS_URL", default="")
 DATABASE_STATEMENT_TIMEOUT_MS = env.int("DATABASE_STATEMENT_TIMEOUT_MS", default=10_000)
 
@@ -186,6 +188,8 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 10.0,
         "options": {"expires": 10.0},
     },
+    "remove what the outboxes are done with": {"task": "memories.tasks.prune_outbox", "schedule": 300.0},
+    "purge what was deleted over 30 days ago": {"task": "memories.tasks.purge_overdue", "schedule": 6 * 3600.0},
 }
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_connect_timeout": _REDIS_TIMEOUT_S,
@@ -226,6 +230,8 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
+    # Groups routes by what follows it: memories, search, shares, ...
+    "SCHEMA_PATH_PREFIX": r"/api/v2",
     "ENUM_NAME_OVERRIDES": {
         "KindEnum": "memories.models.Kind.choices",
         "StateEnum": "memories.models.State.choices",

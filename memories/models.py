@@ -281,7 +281,7 @@ class MemoryCategory(models.Model):
 
 
 class MemoryTerm(models.Model):
-    """One posting: this term stands `tf` times in this memory; `tag:NAME` for its tags.
+    """One posting: this term stands `tf` times in this memory of `length` terms; `tag:NAME` for its tags.
 
     Lexical search rests on btree equality here, since under row-level security PostgreSQL uses no GIN index.
     """
@@ -291,6 +291,7 @@ class MemoryTerm(models.Model):
     term = models.CharField(max_length=80)
     memory = inner_key("Memory")
     tf = models.PositiveSmallIntegerField()
+    length = models.PositiveSmallIntegerField(help_text="Of the memory, in terms: BM25 needs nothing but postings.")
 
     class Meta:
         # Equal keys share one entry of a btree, so this costs about 7 bytes a posting.

@@ -20,6 +20,15 @@ def _rows(model: str) -> models.QuerySet[Any]:
     return rows
 
 
+def name_in_anothers_space(namespace: str) -> tuple[str, str] | None:
+    """For `alice/name`: Alice, and her namespace's name. `host.tld/owner/repo` is a git remote and nobody's, or a user
+    named like the host could draw into his space what others write to that project."""
+    owner_name, slash, name = namespace.partition("/")
+    if not slash or ("." in owner_name and "/" in name):
+        return None
+    return owner_name, name
+
+
 class ShareQuerySet(models.QuerySet[Any]):
     def in_force(self) -> "ShareQuerySet":
         """Neither revoked nor expired, by the database's clock."""
@@ -101,9 +110,10 @@ class MemoryQuerySet(models.QuerySet[Any]):
         namespaces = _rows("Namespace")
         mine = namespaces.filter(owner_id=actor.owner_id, name__in=[name, "personal"])
         condition = Q(owner_id=actor.owner_id, namespace_id__in=mine.values("id"))
-        owner_name, slash, rest = name.partition("/")
         theirs = namespaces.exclude(owner_id=actor.owner_id)
-        named = Q(name=name) | Q(owner__username=owner_name, name=rest) if slash else Q(name=name)
+        named = Q(name=name)
+        if anothers := name_in_anothers_space(name):
+            named |= Q(owner__username=anothers[0], name=anothers[1])
         condition |= Q(namespace_id__in=theirs.filter(named).values("id"))
         return self.filter(condition)
 

@@ -149,52 +149,51 @@ def _best(
 ) -> list[_Candidate]:
     """The best by the sum of both arms' scores, in one statement: exact, whatever the filters."""
     distance = MaxInnerProduct("embedding", HalfVector(vector))
-    parts = [
-        arm.order_by().annotate(distance=distance).values_list("id", "owner_id", "distance", "term_count").query
-        for arm in arms
-    ]
+    parts = [arm.order_by().annotate(distance=distance).values_list("id", "owner_id", "distance").query for arm in arms]
     compiled = [part.sql_with_params() for part in parts]
     within = " UNION ALL ".join(f"({sql})" for sql, _ in compiled)
     within_params = [param for _, params in compiled for param in params]
     owners = _owners(actor, arms)
     corpus = statistics.corpus_of(owners)
     with connection.cursor() as cursor:
+        # The arms meet in a GROUP BY, not in a join: a planner without statistics, as after a large load, would join
+        # them row by row, and take seconds.
         cursor.execute(
             # S608: `within` is what the ORM made, with its parameters beside it.
             f"""
             WITH posting AS MATERIALIZED (
-                SELECT owner_id, memory_id, term, tf FROM memories_memoryterm
-                WHERE owner_id = ANY(%s) AND term = ANY(%s)
+                SELECT owner_id, memory_id, term,
+                    tf / (tf + {_K1}::float8 * ({1 - _B}::float8 + {_B}::float8 * length / %s::float8)) AS weight
+                FROM memories_memoryterm WHERE owner_id = ANY(%s) AND term = ANY(%s)
             ), rarity AS MATERIALIZED (
-                SELECT term, ln(1 + (greatest(%s, df) - df + 0.5::float8) / (df + 0.5::float8)) AS idf
-                FROM (SELECT term, count(*) AS df FROM posting GROUP BY term) AS counted
-            ), candidate (id, owner_id, distance, length) AS MATERIALIZED ({within}
-            ), lexical AS (
-                SELECT c.owner_id, c.id, sum(
-                    r.idf * p.tf / (p.tf + {_K1}::float8 * ({1 - _B}::float8 + {_B}::float8 * c.length / %s::float8))
-                ) / (SELECT sum(idf) FROM rarity) AS share
-                FROM posting p JOIN rarity r USING (term)
-                JOIN candidate c ON c.owner_id = p.owner_id AND c.id = p.memory_id
-                GROUP BY c.owner_id, c.id
+                SELECT term, idf / sum(idf) OVER () AS share
+                FROM (
+                    SELECT term, ln(1 + (greatest(%s, df) - df + 0.5::float8) / (df + 0.5::float8)) AS idf
+                    FROM (SELECT term, count(*) AS df FROM posting GROUP BY term) AS counted
+                ) AS rare
+            ), seen (id, owner_id, cosine, lexical) AS (
+                SELECT id, owner_id, -distance, 0 FROM ({within}) AS candidate (id, owner_id, distance)
+                UNION ALL
+                SELECT memory_id, owner_id, NULL, weight * share FROM posting JOIN rarity USING (term)
             )
-            SELECT owner_id, id, -distance, coalesce(share, 0)
-            FROM candidate LEFT JOIN lexical USING (owner_id, id)
-            ORDER BY {_VECTOR_WEIGHT}::float8 * greatest(0, -distance)
-                + {_LEXICAL_WEIGHT}::float8 * coalesce(share, 0) DESC, id
+            SELECT owner_id, id, max(cosine), sum(lexical)
+            FROM seen GROUP BY owner_id, id HAVING max(cosine) IS NOT NULL
+            ORDER BY {_VECTOR_WEIGHT}::float8 * greatest(0, max(cosine))
+                + {_LEXICAL_WEIGHT}::float8 * sum(lexical) DESC, id
             LIMIT %s
             """,  # noqa: S608
-            [owners, list(terms), corpus.memories, *within_params, corpus.mean_length, top_k],
+            [corpus.mean_length, owners, list(terms), corpus.memories, *within_params, top_k],
         )
         found = cursor.fetchall()
     return [_candidate(*row) for row in found]
 
 
-def _candidate(owner_id: int, memory_id: UUID, cosine: float, share: float) -> _Candidate:
+def _candidate(owner_id: int, memory_id: UUID, cosine: float, lexical: float) -> _Candidate:
     """A cosine is between unit vectors, and BM25 is put as a share of the most that any text could get for the query:
     both lie in 0..1 and mean the same from one query to the next."""
     signals = {
         "vector": _VECTOR_WEIGHT * min(1.0, max(0.0, cosine)),
-        "lexical": _LEXICAL_WEIGHT * min(1.0, share),
+        "lexical": _LEXICAL_WEIGHT * min(1.0, lexical),
     }
     return _Candidate(owner_id, memory_id, score=sum(signals.values()), signals=signals)
 

@@ -21,6 +21,12 @@ def drain_everything() -> None:
 
 
 @shared_task  # type: ignore[untyped-decorator]  # celery has no types
+def prune_outbox() -> int:
+    """Remove events that every consumer is done with."""
+    return outbox.prune()
+
+
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
 def purge_overdue() -> None:
     """Take away for good what was deleted over 30 days ago."""
     purge()
@@ -28,5 +34,5 @@ def purge_overdue() -> None:
 
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def _catch_up(**_: object) -> None:
-    drain_everything.delay()
-    purge_overdue.delay()
+    for task in (drain_everything, prune_outbox, purge_overdue):
+        task.delay()

@@ -25,7 +25,7 @@ def owner_connection(home: Home) -> dict[str, str]:
     """What libpq needs to connect as the owner of the tables."""
     if settings.EMBEDDED_POSTGRES:
         return {"host": str(home.postgres_socket_dir), "user": postgres.OWNER, "dbname": postgres.DATABASE}
-    scheme, _, rest = os.environ["DATABASE_OWNER_URL"].partition("://")
+    scheme, _, rest = settings.DATABASE_OWNER_URL.partition("://")
     return {name: str(value) for name, value in conninfo_to_dict(f"postgresql://{rest}").items() if scheme}
 
 

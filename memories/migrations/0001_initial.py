@@ -394,6 +394,12 @@ class Migration(migrations.Migration):
                 ("term", models.CharField(max_length=80)),
                 ("tf", models.PositiveSmallIntegerField()),
                 (
+                    "length",
+                    models.PositiveSmallIntegerField(
+                        help_text="Of the memory, in terms: BM25 needs nothing but postings."
+                    ),
+                ),
+                (
                     "memory",
                     models.ForeignKey(
                         db_constraint=False,
@@ -884,7 +890,7 @@ class Migration(migrations.Migration):
             """
             ALTER TABLE memories_memoryterm DROP CONSTRAINT memories_memoryterm_pkey;
             ALTER TABLE memories_memoryterm
-                ADD CONSTRAINT memories_memoryterm_pkey PRIMARY KEY (owner_id, term, memory_id) INCLUDE (tf);
+                ADD CONSTRAINT memories_memoryterm_pkey PRIMARY KEY (owner_id, term, memory_id) INCLUDE (tf, length);
             -- Vectors in the row and never compressed: TOAST made a scan 2.8-3.5 times slower.
             ALTER TABLE memories_memory ALTER COLUMN embedding SET STORAGE PLAIN;
             -- The exact vector arm lives on the visibility map.

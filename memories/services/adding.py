@@ -20,12 +20,13 @@ from memories import outbox, texts
 from memories.embeddings import embed_documents
 from memories.lexical import document_terms, length
 from memories.models import PERSONAL, App, Category, Event, Kind, Memory, Namespace, Share, Standing, State
+from memories.querysets import name_in_anothers_space
 from memories.services import rows
 from memories.services.changing import TIMES, check_kind, check_validity, save_change
 from memories.services.outcomes import NewMemory, Outcome, Refused, Written
 
 _MAX_SEQ = 2**31 - 1
-_TRIES = 3
+_TRIES = 16
 
 
 @dataclass
@@ -146,13 +147,12 @@ def _space(actor: Actor, namespace: str) -> tuple[Actor, str]:
     draw into another's space what goes into the actor's today.
     In Alice's space the actor acts as Alice, but only for this; `written_by` says who it was.
     """
-    owner_name, slash, name = namespace.partition("/")
-    if slash and not Namespace.objects.filter(owner_id=actor.owner_id, name=namespace).exists():
+    anothers = name_in_anothers_space(namespace)
+    if anothers and not Namespace.objects.filter(owner_id=actor.owner_id, name=namespace).exists():
+        owner_name, name = anothers
         grants = Share.objects.received_by(actor).filter(owner__username=owner_name, namespace__name=name)
         grant = grants.select_related("owner").first()
-        # A namespace of the actor's own keeps its name, whatever somebody shares later.
-        is_own = Namespace.objects.filter(owner_id=actor.owner_id, name=namespace).exists()
-        if grant is not None and not is_own:
+        if grant is not None:
             if not grant.can_add:
                 raise Forbidden(f"{owner_name} shares {name!r} with you for reading only. Ask for can_add.")
             return replace(actor, user=grant.owner), name
@@ -215,9 +215,7 @@ def _unique_key(draft: Draft) -> tuple[object, ...]:
 def _insert(owner_id: int, drafts: Sequence[Draft]) -> set[UUID]:
     """Insert memories with their postings, leaving out what is known already; the ids that are in now."""
     inserted = insert_many([draft.memory for draft in drafts], skip_known=True)
-    rows.write_terms(
-        {d.memory.id: rows.postings_of(d.terms, d.memory.tags) for d in drafts if d.memory.id in inserted}, owner_id
-    )
+    rows.write_terms(owner_id, [(draft.memory, draft.terms) for draft in drafts if draft.memory.id in inserted])
     return inserted
 
 

@@ -122,7 +122,7 @@ def save_change(
     if {"content", "speaker", "tags"} & set(changes):
         terms = document_terms(rows.embedded_text(memory))
         MemoryTerm.objects.filter(owner_id=memory.owner_id, memory_id=memory.id).delete()
-        rows.write_terms({memory.id: rows.postings_of(terms, memory.tags)}, memory.owner_id)
+        rows.write_terms(memory.owner_id, [(memory, terms)])
     after = dict(changes)
     if categories is not None:
         before["categories"] = sorted(memory.category_links.values_list("category__name", flat=True))

@@ -66,15 +66,20 @@ def link_categories(owner_id: int, names: Mapping[UUID, Sequence[str]]) -> None:
     )
 
 
-def write_terms(postings: Mapping[UUID, Mapping[str, int]], owner_id: int) -> None:
-    """Write the postings of these memories: one statement for all, in the order of their index."""
-    if not postings:
+def write_terms(owner_id: int, memories: Sequence[tuple[Memory, Mapping[str, int]]]) -> None:
+    """Write the postings of these memories, given the terms of their texts: one statement, in their index's order."""
+    if not memories:
         return
+    postings = [
+        {"id": memory.id, "length": memory.term_count, "terms": postings_of(terms, memory.tags)}
+        for memory, terms in memories
+    ]
     with connection.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO memories_memoryterm (owner_id, term, memory_id, tf)"
-            " SELECT %s, posting.key, memory.key::uuid, posting.value::smallint"
-            " FROM json_each(%s) AS memory, json_each_text(memory.value) AS posting ORDER BY 2, 3",
+            "INSERT INTO memories_memoryterm (owner_id, term, memory_id, tf, length)"
+            " SELECT %s, posting.key, memory.id, posting.value::smallint, memory.length"
+            " FROM json_to_recordset(%s) AS memory (id uuid, length smallint, terms json),"
+            " json_each_text(memory.terms) AS posting ORDER BY 2, 3",
             [owner_id, as_json(postings)],
         )
 

@@ -513,7 +513,7 @@ def _store(row: Row, owner: User) -> None:
         category = Category.objects.get_or_create(owner=owner, name=name)[0]
         MemoryCategory.objects.create(owner=owner, memory=memory, category=category)
     for term in ("plain", *(f"tag:{tag}" for tag in row.tags)):
-        MemoryTerm.objects.create(owner=owner, memory=memory, term=term, tf=1)
+        MemoryTerm.objects.create(owner=owner, memory=memory, term=term, tf=1, length=1)
 
 
 @pytest.fixture

@@ -133,8 +133,8 @@ def _fill_owner(cursor: Any, person: Person, size: int) -> None:
             FROM generate_series(1, %(size)s) n
             CROSS JOIN LATERAL (SELECT now() - n * interval '1 minute' AS at) t
             JOIN memories_namespace s ON s.owner_id = %(owner)s AND s.name = 'project ' || (n %% 5 + 1);
-        INSERT INTO memories_memoryterm (owner_id, term, memory_id, tf)
-            SELECT owner_id, 'term' || (k * k * 17 + ('x' || short_id)::bit(32)::int) %% (200 * k * k), id, 1
+        INSERT INTO memories_memoryterm (owner_id, term, memory_id, tf, length)
+            SELECT owner_id, 'term' || (k * k * 17 + ('x' || short_id)::bit(32)::int) %% (200 * k * k), id, 1, 8
             FROM memories_memory CROSS JOIN generate_series(1, 8) k WHERE owner_id = %(owner)s
             ON CONFLICT DO NOTHING;
         INSERT INTO memories_memoryhistory (id, owner_id, memory_id, event, door, version, created_at)

@@ -193,7 +193,7 @@ def _foreign_rows(alices: Space, charlies: Space) -> dict[str, Callable[[], Any]
             **mine, memory_id=charlies.memories["open"], category_id=alices.categories["open"]
         ),
         "a posting of a stranger's memory": lambda: MemoryTerm.objects.create(
-            **mine, memory_id=theirs, term="mine", tf=1
+            **mine, memory_id=theirs, term="mine", tf=1, length=1
         ),
         "history of a stranger's memory": lambda: MemoryHistory.objects.create(
             **mine, memory_id=theirs, event="UPDATE", door="rest", version=2

@@ -1,9 +1,9 @@
 """`manage.py bootstrap_db`: roles, database and extension on a PostgreSQL of one's own."""
 
-import os
 from argparse import ArgumentParser
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
@@ -25,7 +25,7 @@ class Command(BaseCommand):
         way.add_argument("--print-sql", action="store_true", help="print the script for psql instead")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        app_url, owner_url = os.environ.get("DATABASE_URL"), os.environ.get("DATABASE_OWNER_URL")
+        app_url, owner_url = settings.DATABASE_URL, settings.DATABASE_OWNER_URL
         if not app_url or not owner_url:
             raise CommandError(
                 "Set DATABASE_URL (the service's role) and DATABASE_OWNER_URL (the tables' owner) first."

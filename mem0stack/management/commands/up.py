@@ -39,8 +39,12 @@ class Command(BaseCommand):
         home = settings.HOME
         host = given["host"] or os.environ.get("MEM0_HOST") or None
         port = given["port"] or _port_from_environ()
+        # What runs, or was killed, is taken over where it is.
+        earlier = load(home)
         options = Options(
-            host=host or "127.0.0.1", port=port or 8000, first_account=os.environ.get("MEM0_ADMIN_USER") or "admin"
+            host=host or (earlier.host if earlier else "127.0.0.1"),
+            port=port or (earlier.port if earlier else 8000),
+            first_account=os.environ.get("MEM0_ADMIN_USER") or "admin",
         )
         if given["report_fd"] is not None:
             self._run_for(given["report_fd"], options)

@@ -19,8 +19,9 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from accounts import services as accounts
-from accounts.actors import acting_as
+from accounts.actors import Actor, acting_as
 from accounts.models import ApiKey, Scope
+from memories import services
 from memories.models import Share
 from tests.people import PLACES, Caller, People, Space, fill, snapshot
 
@@ -670,6 +671,19 @@ def test_nobody_can_draw_anothers_writes_into_his_own_space(people: People) -> N
     assert shared.status_code == 201
     after = people.alice.call("POST", "/api/v2/memories/", {"content": "second", "namespace": "charlie/repo"})
     assert body(after)["owner"] == "alice"
+
+
+@pytest.mark.django_db
+def test_a_user_named_like_a_git_host_draws_no_writes_to_projects_of_that_host(people: People) -> None:
+    """Alice's first write to a project, whose name `HOST/OWNER/REPO` reads like a share of a user called HOST."""
+    host = accounts.create_user("github.com")
+    lure = Actor.of(host, door="rest")
+    bait = services.add(lure, services.NewMemory("bait", namespace="acme/shop"))
+    services.share(lure, grantee="alice", namespace="acme/shop", can_add=True)
+    written = people.alice.call("POST", "/api/v2/memories/", {"content": "mine", "namespace": "github.com/acme/shop"})
+    assert (body(written)["owner"], body(written)["namespace"]) == ("alice", "github.com/acme/shop")
+    found = people.alice.call("POST", "/api/v2/search/", {"query": "bait", "namespace": "github.com/acme/shop"})
+    assert str(bait.memory_id) not in found.content.decode()
 
 
 # Keys -------------------------------------------------------------------------------------------------------------

@@ -82,9 +82,11 @@ def test_up_restarts_older_code_and_keeps_key_and_data() -> None:
         state = service.home / "service.json"
         changed = json.loads(state.read_text()) | {"fingerprint": "of older code"}
         state.write_text(json.dumps(changed))
-        service.up()
-        assert service.pids != before
-        assert service.api_key == key
+        # Without --port: it stays where it was.
+        said = json.loads(service.manage("up", "--detach", "--json").stdout.splitlines()[-1])
+        assert said["url"] == service.url
+        assert said["pids"] != before
+        assert said["api_key"] == key
 
 
 def test_two_services_live_side_by_side(service: RunningService) -> None:

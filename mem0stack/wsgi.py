@@ -10,6 +10,7 @@ from django.core.wsgi import get_wsgi_application
 from django.db import OperationalError, connection
 
 from mem0stack.embedded import ready
+from memories.embeddings import warm_up
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mem0stack.settings")
 
@@ -30,4 +31,6 @@ with contextlib.suppress(OperationalError):
     connection.ensure_connection()
     connection.close()
 
+# The first search would wait for the table of vectors otherwise.
+warm_up()
 ready.tell("web")

@@ -10,11 +10,12 @@ from django.core.wsgi import get_wsgi_application
 from django.db import OperationalError, connection
 
 from mem0stack.embedded import ready
-from memories.embeddings import warm_up
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mem0stack.settings")
 
 _django = get_wsgi_application()
+
+from memories.embeddings import warm_up  # noqa: E402  Django must be set up before models are imported
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Any:

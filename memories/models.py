@@ -213,6 +213,7 @@ class Memory(models.Model):
             ),
             models.Index(fields=["owner", "user_id"], name="memory_by_user_id", condition=Q(user_id__isnull=False)),
             models.Index(fields=["owner", "agent_id"], name="memory_by_agent_id", condition=Q(agent_id__isnull=False)),
+            models.Index(fields=["owner", "deleted_at"], name="memory_deleted", condition=Q(state="deleted")),
             models.Index(
                 fields=["owner", "superseded_by"],
                 name="memory_by_successor",

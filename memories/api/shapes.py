@@ -147,7 +147,7 @@ class SearchShape(StrictSerializer):
 
 
 class ShareShape(StrictSerializer):
-    grantee = Text(max_length=150, help_text="The other user's name.")
+    grantee = Text(max_length=150, help_text="The other user's name, or id.")
     memory = Uuid(required=False)
     namespace = Text(required=False, max_length=NAME_LENGTH)
     can_add = Boolean(required=False)

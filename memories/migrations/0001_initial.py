@@ -690,6 +690,12 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="memory",
             index=models.Index(
+                condition=models.Q(("state", "deleted")), fields=["owner", "deleted_at"], name="memory_deleted"
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="memory",
+            index=models.Index(
                 condition=models.Q(("superseded_by__isnull", False)),
                 fields=["owner", "superseded_by"],
                 name="memory_by_successor",

@@ -1,5 +1,6 @@
 """Giving others a look, and taking it back."""
 
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -35,7 +36,7 @@ def share(
     texts.check_time("expires_at", expires_at)
     if expires_at is not None and expires_at <= timezone.now():
         raise InvalidArgument("expires_at lies in the past.", errors={"expires_at": ["must be in the future"]})
-    other = User.objects.filter(username=grantee, is_active=True).first()
+    other = _user(grantee)
     if other is None:
         raise NotFound(f"There is no user named {grantee!r}.")
     if other.pk == actor.owner_id:
@@ -70,3 +71,13 @@ def unshare(actor: Actor, share_id: UUID) -> Share:
         if memory is not None:
             rows.record(actor, memory, Event.SHARE, before={"grantee_id": found.grantee_id}, after={"revoked": True})
         return found
+
+
+def _user(named: str) -> User | None:
+    """By name, or by the id that `me/` shows."""
+    active = User.objects.filter(is_active=True)
+    found = active.filter(username=named).first()
+    if found is None:
+        with suppress(ValueError):
+            found = active.filter(uuid=UUID(named)).first()
+    return found

@@ -69,6 +69,12 @@ def test_sharing_again_changes_the_share(alice: Actor, bob: Actor, plan: UUID) -
     assert count(alice, Share) == 2
 
 
+def test_the_other_user_is_named_by_name_or_by_id(alice: Actor, bob: Actor, plan: UUID) -> None:
+    first, _ = services.share(alice, grantee="bob", memory_id=plan)
+    again, is_new = services.share(alice, grantee=str(bob.person.uuid), memory_id=plan)
+    assert (again.id, is_new) == (first.id, False)
+
+
 def test_a_reader_changes_nothing(alice: Actor, bob: Actor, charlie: Actor, plan: UUID) -> None:
     services.share(alice, grantee="bob", memory_id=plan)
     for call in (

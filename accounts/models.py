@@ -63,6 +63,7 @@ class ApiKey(models.Model):
     objects = ApiKeyQuerySet.as_manager()
 
     class Meta:
+        verbose_name = "API key"
         ordering = ("-created_at", "-id")
         indexes = (models.Index(fields=["user", "-created_at", "-id"], name="api_key_by_user"),)
         constraints = (

@@ -48,6 +48,8 @@ if env.bool("BEHIND_PROXY", default=False):
 # Applications -------------------------------------------------------------------------------------------------------
 
 INSTALLED_APPS = [
+    # First, so that its templates come before the libraries' own.
+    "mem0stack",
     "unfold",
     "django.contrib.admin",
     "django.contrib.auth",
@@ -61,15 +63,15 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "mem0stack",
     "accounts",
     "memories",
 ]
 
 MIDDLEWARE = [
-    "mem0stack.middleware.RequestMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    # Before the request's log line: a page's twenty files are no events.
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "mem0stack.middleware.RequestMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "mem0stack.middleware.SlashMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",

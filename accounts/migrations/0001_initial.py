@@ -143,6 +143,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "verbose_name": "API key",
                 "ordering": ("-created_at", "-id"),
                 "indexes": [models.Index(fields=["user", "-created_at", "-id"], name="api_key_by_user")],
                 "constraints": [

@@ -47,24 +47,22 @@ class JSONRenderer(renderers.BaseRenderer):
 
 
 class BrowsableRenderer(renderers.BrowsableAPIRenderer):
-    """The browsable API, with a JSON box and no HTML forms: the parsers take JSON only."""
+    """The browsable API: replies for the eye, and a box for JSON where something can be sent. It knows no HTML forms,
+    since the parsers take JSON only."""
 
-    def get_default_renderer(self, view: Any) -> JSONRenderer:
-        return JSONRenderer()
-
-    def render_form_for_serializer(self, serializer: Any) -> str:
-        return ""
-
-    def show_form_for_method(self, view: Any, method: str, request: Any, obj: Any) -> bool:
-        return False
-
-    def get_raw_data_form(self, data: Any, view: Any, method: str, request: Any) -> Any:
-        return None if method not in view.allowed_methods else super().get_raw_data_form(None, view, method, request)
+    def get_default_renderer(self, view: Any) -> renderers.BaseRenderer:
+        return _IndentedRenderer()
 
 
-def dumps(data: Any) -> bytes:
+class _IndentedRenderer(JSONRenderer):
+    def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:
+        return b"" if data is None else dumps(data, indented=True)
+
+
+def dumps(data: Any, *, indented: bool = False) -> bytes:
     """JSON as every door writes it."""
-    return orjson.dumps(data, default=_plain, option=orjson.OPT_UTC_Z)
+    option = orjson.OPT_UTC_Z | orjson.OPT_INDENT_2 if indented else orjson.OPT_UTC_Z
+    return orjson.dumps(data, default=_plain, option=option)
 
 
 def _plain(value: Any) -> Any:

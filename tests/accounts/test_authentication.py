@@ -155,6 +155,15 @@ def test_a_signed_in_person_writes_only_with_the_csrf_token(browser: Client) -> 
 
 
 @pytest.mark.usefixtures("static_files")
+def test_a_page_has_a_box_for_json_where_something_can_be_sent(browser: Client) -> None:
+    for path, has_box in (("memories/", True), ("search/", True), ("stats/", False)):
+        page = browser.get(f"/api/v2/{path}").content.decode()
+        assert ('name="_content"' in page) == has_box, path
+        assert "mem0-stack" in page
+    assert "\n  &quot;results&quot;" in browser.get("/api/v2/memories/").content.decode(), "replies are indented"
+
+
+@pytest.mark.usefixtures("static_files")
 def test_a_wrong_password_signs_nobody_in(alice: Caller) -> None:
     client = Client()
 

@@ -16,11 +16,12 @@ from django.utils import timezone
 from pgvector.django import HalfVectorField
 from uuid_utils.compat import uuid7
 
-from memories.querysets import MemoryQuerySet, ShareQuerySet
+from memories.querysets import MemoryQuerySet, OperationQuerySet, ShareQuerySet
 
 DIMENSIONS = 256
 LABEL_LENGTH = 128
 NAME_LENGTH = 200
+REASON_LENGTH = 500
 PERSONAL = "personal"
 
 
@@ -58,6 +59,24 @@ class Event(models.TextChoices):
     REJECT = "REJECT"
     MERGE = "MERGE"
     SHARE = "SHARE"
+
+
+class OperationKind(models.TextChoices):
+    EXTRACT = "extract"  # facts from a source that is stored already
+
+
+class OperationState(models.TextChoices):
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"  # there was nothing to do it with
+
+
+class Verdict(models.TextChoices):
+    USEFUL = "useful"
+    WRONG = "wrong"  # was never true
+    OUTDATED = "outdated"  # was true until now
 
 
 def owner_key() -> Any:
@@ -419,6 +438,7 @@ class OutboxDelivery(models.Model):
     consumer = models.CharField(max_length=32)
     state = models.CharField(max_length=8, choices=DeliveryState.choices, default=DeliveryState.WAITING)
     attempts = models.PositiveSmallIntegerField(default=0)
+    not_before = models.DateTimeField(null=True, blank=True, help_text="When it is tried again after a failure.")
     reason = models.CharField(max_length=500, blank=True, default="")
     updated_at = models.DateTimeField(default=timezone.now)
 
@@ -427,10 +447,61 @@ class OutboxDelivery(models.Model):
         constraints = (models.UniqueConstraint(fields=["owner", "event", "consumer"], name="outbox_delivery_once"),)
         indexes = (
             models.Index(fields=["owner", "consumer", "event"], name="outbox_waiting", condition=Q(state="waiting")),
+            models.Index(fields=["owner", "consumer", "event"], name="outbox_dead", condition=Q(state="dead")),
         )
 
     def __str__(self) -> str:
         return f"{self.consumer}: {self.state}"
+
+
+class Operation(models.Model):
+    """Work that goes on after the reply, and how it ended. It belongs to who asked for it."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    owner = owner_key()
+    # Of the sources, where they lie in one namespace of the owner's: which limited keys may see the row.
+    namespace = inner_key("Namespace", null=True, blank=True)
+    kind = models.CharField(max_length=16, choices=OperationKind.choices)
+    state = models.CharField(max_length=16, choices=OperationState.choices, default=OperationState.WAITING)
+    error = models.CharField(max_length=200, blank=True, default="", help_text="A word for programs: no_model.")
+    result = models.JSONField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = OperationQuerySet.as_manager()
+
+    class Meta:
+        indexes = (
+            models.Index(fields=["owner", "-created_at", "-id"], name="operation_by_creation"),
+            models.Index(fields=["owner", "state", "-created_at", "-id"], name="operation_by_state"),
+        )
+        constraints = (
+            models.CheckConstraint(condition=Q(kind__in=OperationKind.values), name="operation_kind"),
+            models.CheckConstraint(condition=Q(state__in=OperationState.values), name="operation_state"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.state}"
+
+
+class Feedback(models.Model):
+    """What somebody who used a memory says of it. What follows from it is in the memory's history."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    owner = owner_key()
+    memory = inner_key("Memory")
+    by = user_key()
+    verdict = models.CharField(max_length=16, choices=Verdict.choices)
+    reason = models.CharField(max_length=REASON_LENGTH, blank=True, default="")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        verbose_name_plural = "feedback"
+        indexes = (models.Index(fields=["owner", "memory", "id"], name="feedback_by_memory"),)
+        constraints = (models.CheckConstraint(condition=Q(verdict__in=Verdict.values), name="feedback_verdict"),)
+
+    def __str__(self) -> str:
+        return f"{self.memory_id}: {self.verdict}"
 
 
 class OwnerStatistics(models.Model):

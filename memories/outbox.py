@@ -7,17 +7,19 @@ it does elsewhere may happen again and must bear it.
 
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import Any
 from uuid import UUID
 
 import structlog
 from celery import current_app
+from django.contrib.postgres.aggregates import ArrayAgg
 from django.core.cache import cache
-from django.db import connection, transaction
-from django.db.models import Exists, F, OuterRef
+from django.db import DatabaseError, connection, transaction
+from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
@@ -29,13 +31,18 @@ from memories.models import OutboxDelivery, OutboxEvent
 log = structlog.get_logger(__name__)
 
 BATCH = 500
-MAX_ATTEMPTS = 5
+# Seconds until the next try, after the first failure, the second, ...; past the last of them an event is dead. About
+# half an hour in all: a consumer whose own server restarts loses nothing, and a bad event does not block for a day.
+BACK_OFF_S = (1, 5, 25, 125, 600, 600, 600)
+MAX_ATTEMPTS = len(BACK_OFF_S) + 1
 KEEP_DONE = timedelta(hours=1)
 # A nudge that got lost with its broker or worker holds back others for no longer than this.
 _NUDGE_LASTS_S = 5
 
 Consumer = Callable[[int, Sequence[OutboxEvent]], None]
 _consumers: dict[str, Consumer] = {}
+# Of consumers that want some kinds of event only.
+_kinds: dict[str, frozenset[str]] = {}
 
 
 class _ToNudge(threading.local):
@@ -56,9 +63,22 @@ class NewEvent:
     payload: dict[str, Any]
 
 
-def register(name: str, consumer: Consumer) -> None:
-    """Have `consumer` called with every event from now on."""
+@dataclass(frozen=True)
+class Backlog:
+    """What one consumer has not done: how many events wait, how many are dead, since when, and of which errors."""
+
+    consumer: str
+    waiting: int
+    dead: int
+    oldest: datetime
+    reasons: tuple[str, ...]
+
+
+def register(name: str, consumer: Consumer, *, kinds: Collection[str] | None = None) -> None:
+    """Have `consumer` called with every event from now on, or with those of these kinds."""
     _consumers[name] = consumer
+    if kinds is not None:
+        _kinds[name] = frozenset(kinds)
 
 
 def write(owner_id: int, events: Sequence[NewEvent]) -> None:
@@ -67,30 +87,78 @@ def write(owner_id: int, events: Sequence[NewEvent]) -> None:
         return
     rows = [OutboxEvent(owner_id=owner_id, kind=event.kind, payload=event.payload) for event in events]
     insert_many(rows)
-    insert_many([OutboxDelivery(owner_id=owner_id, event=row, consumer=name) for row in rows for name in _consumers])
-    _to_nudge.owners.add(owner_id)
-    transaction.on_commit(lambda: _nudge(owner_id), robust=True)
+    insert_many(
+        [
+            OutboxDelivery(owner_id=owner_id, event=row, consumer=name)
+            for row in rows
+            for name in _consumers
+            if name not in _kinds or row.kind in _kinds[name]
+        ]
+    )
+    _nudge_after_commit(owner_id)
 
 
 def owners_with_work() -> list[int]:
-    """The owners whose outbox has something waiting."""
+    """The owners whose outbox has something waiting that may be tried now."""
     with acting_as(Actor.system("outbox: who has work")):
-        waiting = OutboxDelivery.objects.filter(state=OutboxDelivery.DeliveryState.WAITING)
+        waiting = OutboxDelivery.objects.filter(
+            Q(not_before=None) | Q(not_before__lte=Now()), state=OutboxDelivery.DeliveryState.WAITING
+        )
         return list(waiting.values_list("owner_id", flat=True).distinct())
 
 
 def drain(owner_id: int) -> int:
-    """Hand everything that waits in this owner's outbox to its consumers; returns how many deliveries were made."""
+    """Hand what waits in this owner's outbox to its consumers; returns how many deliveries were made.
+
+    An event that failed holds back the later ones of its owner and consumer until it is done or dead.
+    """
     _forget_nudge(owner_id)
     actor = Actor.system(f"outbox of owner {owner_id}")
     delivered = 0
     for name, consumer in _consumers.items():
-        claimed = size = BATCH
+        made = BATCH
         # A batch that was not full was the last one: what committed since has nudged again.
-        while claimed == size:
-            claimed, size = _deliver(actor, owner_id, name, consumer)
-            delivered += claimed
+        while made == BATCH:
+            made = _deliver(actor, owner_id, name, consumer)
+            delivered += made
     return delivered
+
+
+def backlog(*, consumer: str | None = None, owner_id: int | None = None) -> list[Backlog]:
+    """What is not done yet, for each consumer that has such events, by name."""
+    with acting_as(Actor.system("outbox: backlog")):
+        found = (
+            _of(consumer, owner_id)
+            .exclude(state=OutboxDelivery.DeliveryState.DONE)
+            .order_by("consumer")
+            .values("consumer")
+            .annotate(
+                waiting=Count("id", filter=Q(state=OutboxDelivery.DeliveryState.WAITING)),
+                dead=Count("id", filter=Q(state=OutboxDelivery.DeliveryState.DEAD)),
+                oldest=Min("event__created_at"),
+                reasons=ArrayAgg("reason", filter=~Q(reason=""), distinct=True, default=[]),
+            )
+        )
+        return [Backlog(**row | {"reasons": tuple(row["reasons"])}) for row in found]
+
+
+def replay(*, consumer: str | None = None, owner_id: int | None = None) -> int:
+    """Have dead events tried again, from the first attempt on and before what waits behind them; returns how many.
+
+    What was delivered meanwhile stays delivered, so a consumer meets a replayed event later than it happened.
+    """
+    with acting_as(Actor.system("outbox: replay")):
+        dead = _of(consumer, owner_id).filter(state=OutboxDelivery.DeliveryState.DEAD)
+        revived = list(
+            dead.select_for_update(of=("self",)).order_by("owner_id", "event_id").values_list("id", "owner_id")
+        )
+        OutboxDelivery.objects.filter(id__in=[pk for pk, _ in revived]).update(
+            state=OutboxDelivery.DeliveryState.WAITING, attempts=0, not_before=None, reason="", updated_at=Now()
+        )
+        for owner in {owner for _, owner in revived}:
+            _nudge_after_commit(owner)
+    log.info("outbox_replayed", deliveries=len(revived), consumer=consumer, owner_id=owner_id)
+    return len(revived)
 
 
 def prune() -> int:
@@ -104,11 +172,18 @@ def prune() -> int:
         return pruned
 
 
-def _deliver(actor: Actor, owner_id: int, name: str, consumer: Consumer) -> tuple[int, int]:
-    """One batch in one transaction; how many deliveries were made, of how many at most. When it fails as a whole, one
-    event at a time, so that a bad one harms no other."""
+def _of(consumer: str | None, owner_id: int | None) -> QuerySet[OutboxDelivery]:
+    rows = OutboxDelivery.objects.all()
+    if consumer is not None:
+        rows = rows.filter(consumer=consumer)
+    return rows if owner_id is None else rows.filter(owner_id=owner_id)
+
+
+def _deliver(actor: Actor, owner_id: int, name: str, consumer: Consumer) -> int:
+    """One batch in one transaction; how many deliveries were made. When it fails as a whole, one event at a time up to
+    the bad one, so that it harms none before it."""
     try:
-        return _hand_over(actor, owner_id, name, consumer, BATCH), BATCH
+        return _hand_over(actor, owner_id, name, consumer)
     except Exception as error:  # noqa: BLE001  a consumer may fail in any way; the delivery's row says so, and the log
         # Where, but not the message: it may quote what somebody wrote.
         last = traceback.extract_tb(error.__traceback__)[-1]
@@ -119,52 +194,100 @@ def _deliver(actor: Actor, owner_id: int, name: str, consumer: Consumer) -> tupl
             error=type(error).__name__,
             at=f"{last.filename}:{last.lineno}",
         )
+    made = 0
     try:
-        return _hand_over(actor, owner_id, name, consumer, 1), 1
-    except Exception as error:  # noqa: BLE001
-        _note_failure(actor, owner_id, name, error)
-        return 0, 1
+        while made < BATCH and _hand_over_first(actor, owner_id, name, consumer):
+            made += 1
+    except DatabaseError as error:
+        # Not the event's fault, or nothing could be noted of it: it keeps its place and its attempts.
+        log.warning("outbox_interrupted", owner_id=owner_id, consumer=name, error=type(error).__name__)
+    return made
 
 
-def _hand_over(actor: Actor, owner_id: int, name: str, consumer: Consumer, size: int) -> int:
+def _hand_over(actor: Actor, owner_id: int, name: str, consumer: Consumer) -> int:
     with acting_as(actor):
-        with connection.cursor() as cursor:
-            # What a crash takes back is taken back whole, work and mark alike, so nobody need wait for the disk here.
-            cursor.execute("SET LOCAL synchronous_commit = off")
-        # Without SKIP LOCKED: a second worker waits for the first one's batch, so events stay in order.
-        claimed = list(
-            OutboxDelivery.objects.filter(owner_id=owner_id, consumer=name, state=OutboxDelivery.DeliveryState.WAITING)
-            .order_by("event_id")
-            .select_for_update()[:size]
-        )
-        if not claimed:
-            return 0
-        ids = [delivery.event_id for delivery in claimed]
-        events = OutboxEvent.objects.filter(owner_id=owner_id, id__in=ids).order_by("id")
-        consumer(owner_id, list(events))
-        OutboxDelivery.objects.filter(owner_id=owner_id, id__in=[delivery.id for delivery in claimed]).update(
-            state=OutboxDelivery.DeliveryState.DONE, updated_at=Now()
-        )
+        claimed = _claim(owner_id, name, BATCH)
+        if claimed:
+            consumer(owner_id, _events(owner_id, claimed))
+            _mark_done(owner_id, claimed)
         return len(claimed)
 
 
-def _note_failure(actor: Actor, owner_id: int, name: str, error: Exception) -> None:
+def _hand_over_first(actor: Actor, owner_id: int, name: str, consumer: Consumer) -> bool:
+    """The first event alone, and what became of it, under one lock: nobody else tries it in between."""
     with acting_as(actor):
-        waiting = OutboxDelivery.objects.filter(
-            owner_id=owner_id, consumer=name, state=OutboxDelivery.DeliveryState.WAITING
-        )
-        first = waiting.order_by("event_id").first()
-        if first is None:
-            return
-        dead = first.attempts + 1 >= MAX_ATTEMPTS
-        waiting.filter(id=first.id).update(
-            attempts=F("attempts") + 1,
-            # The type only: a message may quote what somebody wrote.
-            reason=type(error).__name__,
-            state=OutboxDelivery.DeliveryState.DEAD if dead else OutboxDelivery.DeliveryState.WAITING,
-            updated_at=Now(),
-        )
-    log.warning("outbox_delivery_failed", owner_id=owner_id, consumer=name, error=type(error).__name__, dead=dead)
+        claimed = _claim(owner_id, name, 1)
+        if not claimed:
+            return False
+        try:
+            with transaction.atomic():
+                consumer(owner_id, _events(owner_id, claimed))
+                with connection.cursor() as cursor:
+                    # What would only fail at the commit fails here, where it can be noted.
+                    cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        except Exception as error:  # noqa: BLE001
+            _note_failure(claimed[0], error)
+            return False
+        _mark_done(owner_id, claimed)
+        return True
+
+
+def _claim(owner_id: int, name: str, size: int) -> list[OutboxDelivery]:
+    """The next deliveries of this owner and consumer, locked, up to the first that is to be tried later."""
+    with connection.cursor() as cursor:
+        # What a crash takes back is taken back whole, work and mark alike, so nobody need wait for the disk here.
+        cursor.execute("SET LOCAL synchronous_commit = off")
+    # Without SKIP LOCKED: a second worker waits for the first one's batch, so events stay in order.
+    waiting = (
+        OutboxDelivery.objects.filter(owner_id=owner_id, consumer=name, state=OutboxDelivery.DeliveryState.WAITING)
+        .order_by("event_id")
+        .select_for_update()[:size]
+    )
+    claimed = list(waiting)
+    if any(delivery.not_before is not None for delivery in claimed):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT statement_timestamp()")
+            [now] = cursor.fetchone()
+        claimed = list(takewhile(lambda one: one.not_before is None or one.not_before <= now, claimed))
+    return claimed
+
+
+def _events(owner_id: int, claimed: Sequence[OutboxDelivery]) -> list[OutboxEvent]:
+    ids = [delivery.event_id for delivery in claimed]
+    return list(OutboxEvent.objects.filter(owner_id=owner_id, id__in=ids).order_by("id"))
+
+
+def _mark_done(owner_id: int, claimed: Sequence[OutboxDelivery]) -> None:
+    OutboxDelivery.objects.filter(owner_id=owner_id, id__in=[delivery.id for delivery in claimed]).update(
+        state=OutboxDelivery.DeliveryState.DONE, not_before=None, updated_at=Now()
+    )
+
+
+def _note_failure(failed: OutboxDelivery, error: Exception) -> None:
+    """Put a locked delivery off, or bury it."""
+    attempts = failed.attempts + 1
+    dead = attempts >= MAX_ATTEMPTS
+    OutboxDelivery.objects.filter(owner_id=failed.owner_id, id=failed.id).update(
+        attempts=attempts,
+        not_before=None if dead else Now() + timedelta(seconds=BACK_OFF_S[attempts - 1]),
+        # The type only: a message may quote what somebody wrote.
+        reason=type(error).__name__,
+        state=OutboxDelivery.DeliveryState.DEAD if dead else OutboxDelivery.DeliveryState.WAITING,
+        updated_at=Now(),
+    )
+    log.warning(
+        "outbox_delivery_failed",
+        owner_id=failed.owner_id,
+        consumer=failed.consumer,
+        error=type(error).__name__,
+        attempts=attempts,
+        dead=dead,
+    )
+
+
+def _nudge_after_commit(owner_id: int) -> None:
+    _to_nudge.owners.add(owner_id)
+    transaction.on_commit(lambda: _nudge(owner_id), robust=True)
 
 
 def _nudge(owner_id: int) -> None:

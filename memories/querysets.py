@@ -52,6 +52,16 @@ class ShareQuerySet(models.QuerySet[Any]):
         return self.in_force().filter(grantee_id=actor.owner_id)
 
 
+class OperationQuerySet(models.QuerySet[Any]):
+    def asked_by(self, actor: Actor) -> "OperationQuerySet":
+        """The actor's own; for a limited key, those about its namespaces alone."""
+        mine = self.filter(owner_id=actor.owner_id)
+        if actor.namespaces is None:
+            return mine
+        names = _rows("Namespace").filter(owner_id=actor.owner_id, name__in=sorted(actor.namespaces))
+        return mine.filter(namespace_id__in=names.values("id"))
+
+
 class MemoryQuerySet(models.QuerySet[Any]):
     def visible_to(self, actor: Actor) -> "MemoryQuerySet":
         """Everything this actor may see: their own rows in any state, and what others share with them now."""

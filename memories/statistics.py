@@ -54,4 +54,4 @@ def fold(owner_id: int, events: Sequence[OutboxEvent]) -> None:
         )
 
 
-outbox.register("statistics", fold)
+outbox.register("statistics", fold, kinds={"memory"})

@@ -1,6 +1,8 @@
 """What follows from a write: in the same transaction, delivered once, whatever fails on the way."""
 
+import io
 import os
+import re
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -12,6 +14,8 @@ import pytest
 import structlog
 from celery import Celery, current_app
 from django.core.cache import cache
+from django.core.management import CommandError, call_command
+from django.db.models import F
 from django.utils import timezone
 
 from accounts.actors import Actor, acting_as
@@ -153,25 +157,142 @@ def test_more_than_a_batch_is_delivered_by_one_drain(alice: Actor, listener: Lis
     assert statistics(alice) == true_statistics(alice)
 
 
-def test_a_bad_event_is_tried_five_times_and_keeps_its_place_until_then(
+def let_time_pass(actor: Actor, seconds: float) -> None:
+    """Everything that is put off is due so much sooner."""
+    with acting_as(actor):
+        OutboxDelivery.objects.filter(owner_id=actor.owner_id, not_before__isnull=False).update(
+            not_before=F("not_before") - timedelta(seconds=seconds)
+        )
+
+
+def bury(actor: Actor, listener: Listener, memory_id: str) -> None:
+    """Fail the listener's event about this memory until it is dead."""
+    listener.dislikes = memory_id
+    for seconds in (*outbox.BACK_OFF_S, 0):
+        outbox.drain(actor.owner_id)
+        let_time_pass(actor, seconds)
+    listener.dislikes = None
+
+
+def test_a_bad_event_is_tried_eight_times_ever_later_and_keeps_its_place_until_then(
     alice: Actor, bob: Actor, listener: Listener, nudges: list[int]
 ) -> None:
     first, bad, last = add(alice, "First.") + add(alice, "Bad.") + add(alice, "Last.")
     (bobs,) = add(bob, "Bob's.")
     listener.dislikes = bad
     with structlog.testing.capture_logs() as logs:
-        for attempt in range(1, outbox.MAX_ATTEMPTS):
+        for attempt, seconds in enumerate(outbox.BACK_OFF_S, start=1):
             outbox.drain(alice.owner_id)
             assert listener.seen == [first]
-            assert deliveries(alice, "listener")[1] == ("waiting", attempt, "ValueError")
+            assert deliveries(alice, "listener")[1:] == [("waiting", attempt, "ValueError"), ("waiting", 0, "")]
+            let_time_pass(alice, seconds - 1)
+            tried = len(listener.batches)
+            outbox.drain(alice.owner_id)
+            assert len(listener.batches) == tried, "tried before its time"
+            let_time_pass(alice, 1)
         assert deliveries(alice, "statistics") == [("done", 0, "")] * 3
         outbox.drain(alice.owner_id)
-    assert deliveries(alice, "listener") == [("done", 0, ""), ("dead", 5, "ValueError"), ("waiting", 0, "")]
+    assert deliveries(alice, "listener") == [("done", 0, ""), ("dead", 8, "ValueError"), ("waiting", 0, "")]
     outbox.drain(alice.owner_id)
     outbox.drain(bob.owner_id)
     assert listener.seen == [first, last, bobs]
     assert "private text" not in f"{logs}"
     assert not any(entry.get("exc_info") for entry in logs)
+
+
+def test_a_consumer_that_is_away_for_a_while_loses_nothing(
+    alice: Actor, bob: Actor, listener: Listener, nudges: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [one for n in range(3) for one in add(alice, f"Memory {n}.")]
+
+    def away(owner_id: int, events: Sequence[OutboxEvent]) -> None:
+        raise ConnectionError
+
+    monkeypatch.setitem(outbox._consumers, "listener", away)
+    for _ in range(20):  # one nudge for every write while it is away
+        outbox.drain(alice.owner_id)
+    assert deliveries(alice, "listener") == [("waiting", 1, "ConnectionError"), *[("waiting", 0, "")] * 2]
+    ids += add(alice, "Later.")
+    monkeypatch.setitem(outbox._consumers, "listener", listener)
+    let_time_pass(alice, outbox.BACK_OFF_S[0])
+    outbox.drain(alice.owner_id)
+    assert listener.seen == ids
+    assert [state for state, _, _ in deliveries(alice, "listener")] == ["done"] * 4
+
+
+def test_good_events_before_a_bad_one_are_delivered_by_the_same_drain(
+    alice: Actor, listener: Listener, nudges: list[int]
+) -> None:
+    ids = [one for n in range(6) for one in add(alice, f"Memory {n}.")]
+    listener.dislikes = ids[4]
+    outbox.drain(alice.owner_id)
+    assert listener.seen == ids[:4]
+    assert listener.batches == [6, 1, 1, 1, 1, 1]
+
+
+def test_a_failure_that_only_the_commit_would_show_counts_as_one(
+    alice: Actor, nudges: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_for_nobody(owner_id: int, events: Sequence[OutboxEvent]) -> None:
+        with acting_as(Actor.system("test")):
+            OutboxEvent.objects.create(owner_id=0, kind="for nobody")
+
+    monkeypatch.setitem(outbox._consumers, "statistics", write_for_nobody)
+    add(alice, "One.")
+    outbox.drain(alice.owner_id)
+    assert deliveries(alice, "statistics") == [("waiting", 1, "IntegrityError")]
+
+
+def test_a_consumer_may_want_some_kinds_only(
+    alice: Actor, listener: Listener, nudges: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(outbox._kinds, "listener", frozenset({"other"}))
+    add(alice, "One.")
+    assert (deliveries(alice, "listener"), len(deliveries(alice, "statistics"))) == ([], 1)
+
+
+def test_a_replayed_event_is_delivered_before_those_that_wait(
+    alice: Actor, listener: Listener, nudges: list[int]
+) -> None:
+    bad, done = add(alice, "Bad.") + add(alice, "Done.")
+    bury(alice, listener, bad)
+    outbox.drain(alice.owner_id)
+    assert listener.seen == [done]
+    cache.clear()
+    nudges.clear()
+    assert outbox.replay() == 1
+    assert nudges == [alice.owner_id]
+    assert deliveries(alice, "listener")[0] == ("waiting", 0, "")
+    (new,) = add(alice, "New.")
+    outbox.drain(alice.owner_id)
+    assert listener.seen == [done, bad, new]
+    assert outbox.replay() == 0
+
+
+def test_the_command_shows_and_replays_by_consumer_and_owner(
+    alice: Actor, bob: Actor, listener: Listener, nudges: list[int]
+) -> None:
+    def command(*words: str) -> str:
+        out = io.StringIO()
+        call_command("outbox", *words, stdout=out)
+        return out.getvalue()
+
+    assert command() == "Nothing waits, and nothing is dead.\n"
+    for actor in (alice, bob):
+        bury(actor, listener, add(actor, "Bad.")[0])
+    add(bob, "Waits.")
+    assert re.sub(r"\d+ s", "N s", command()).splitlines() == [
+        "listener: 1 waiting, 2 dead, the oldest N s old (ValueError)",
+        "statistics: 1 waiting, 0 dead, the oldest N s old",
+    ]
+    assert "listener: 0 waiting, 1 dead" in command("--owner", "alice")
+    assert "0 dead deliveries" in command("--replay-dead", "--consumer", "statistics")
+    assert "1 dead deliveries are tried again.\nlistener: 1 waiting, 0 dead" in command(
+        "--replay-dead", "--owner", "alice"
+    )
+    assert deliveries(bob, "listener")[0][0] == "dead"
+    with pytest.raises(CommandError, match="no user"):
+        command("--owner", "nobody")
 
 
 def test_what_a_failing_consumer_wrote_is_undone(
@@ -188,6 +309,7 @@ def test_what_a_failing_consumer_wrote_is_undone(
     outbox.drain(alice.owner_id)
     assert statistics(alice) == (0, 0)
     monkeypatch.setitem(outbox._consumers, "statistics", fold)
+    let_time_pass(alice, outbox.BACK_OFF_S[0])
     outbox.drain(alice.owner_id)
     assert statistics(alice) == true_statistics(alice)
 
@@ -219,9 +341,8 @@ def test_what_is_done_goes_after_an_hour_and_what_is_not_stays(
     alice: Actor, listener: Listener, nudges: list[int]
 ) -> None:
     bad, done, recent = (add(alice, text)[0] for text in ("Bad.", "Done.", "Recent."))
-    listener.dislikes = bad
-    for _ in range(outbox.MAX_ATTEMPTS + 1):
-        outbox.drain(alice.owner_id)
+    bury(alice, listener, bad)
+    outbox.drain(alice.owner_id)
     with acting_as(alice):
         old = OutboxEvent.objects.filter(payload__memory_id__in=[bad, done])
         assert old.update(created_at=timezone.now() - timedelta(hours=2)) == 2
@@ -239,6 +360,11 @@ def test_drain_everything_finds_every_owner_with_work(
     add(bob, "Two.")
     add(charlie, "Three.")
     outbox.drain(bob.owner_id)
+    with acting_as(bob):
+        # What is put off is no work yet.
+        OutboxDelivery.objects.filter(owner_id=bob.owner_id).update(
+            state="waiting", not_before=timezone.now() + timedelta(minutes=1)
+        )
     asked: list[int] = []
     monkeypatch.setattr(tasks.drain_outbox, "delay", asked.append)
     tasks.drain_everything()

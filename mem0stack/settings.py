@@ -238,6 +238,8 @@ SPECTACULAR_SETTINGS = {
         "KindEnum": "memories.models.Kind.choices",
         "StateEnum": "memories.models.State.choices",
         "StandingEnum": "memories.models.Standing.choices",
+        "OperationKindEnum": "memories.models.OperationKind.choices",
+        "OperationStateEnum": "memories.models.OperationState.choices",
     },
 }
 

@@ -98,10 +98,12 @@ class MemoryQuerySet(models.QuerySet[Any]):
         `any_state` and `any_standing` leave those two to the caller's own filter; deleted ones never come back.
         """
         moment: Any = Now() if as_of is None else as_of
+        still_valid = Q(valid_to=None) | Q(valid_to__gt=moment)
+        if any_standing and as_of is None:
+            # Who asks for superseded ones means those that were true once.
+            still_valid |= Q(standing="superseded")
         rows = self.filter(
-            Q(expires_at=None) | Q(expires_at__gt=Now()),
-            Q(valid_from=None) | Q(valid_from__lte=moment),
-            Q(valid_to=None) | Q(valid_to__gt=moment),
+            Q(expires_at=None) | Q(expires_at__gt=Now()), Q(valid_from=None) | Q(valid_from__lte=moment), still_valid
         )
         rows = rows.alive() if any_state else rows.filter(state="active")
         if any_standing:

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from mem0stack.lib.errors import InvalidArgument, SecretDetected
-from memories.models import LABEL_LENGTH, NAME_LENGTH
+from memories.models import LABEL_LENGTH, NAME_LENGTH, REASON_LENGTH
 from memories.secrets import find_secrets
 
 MAX_CONTENT = 20_000
@@ -123,10 +123,17 @@ def check_time(name: str, value: datetime | None) -> None:
         raise _invalid(name, "lies outside the years 1 to 9999") from error
 
 
-def refuse_secrets(*, content: str = "", metadata: Mapping[str, Any] | None = None, tags: Sequence[str] = ()) -> None:
+def check_reason(reason: str) -> None:
+    """Raises InvalidArgument unless this is text of at most 500 characters; it may be empty."""
+    _check_text("reason", reason, REASON_LENGTH)
+
+
+def refuse_secrets(
+    *, content: str = "", metadata: Mapping[str, Any] | None = None, tags: Sequence[str] = (), reason: str = ""
+) -> None:
     """Raises SecretDetected with kind and offset of every credential; the reply and the log never repeat it."""
     found: dict[str, list[dict[str, Any]]] = {}
-    texts = [("content", content), *(("tags", tag) for tag in tags)]
+    texts = [("content", content), ("reason", reason), *(("tags", tag) for tag in tags)]
     texts += [("metadata", leaf) for leaf in _leaves(metadata or {}) if isinstance(leaf, str)]
     for place, text in texts:
         for secret in find_secrets(text):

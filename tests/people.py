@@ -94,6 +94,8 @@ class Space:
     categories: dict[str, UUID]
     apps: dict[str, UUID]
     keys: dict[str, UUID]
+    operations: dict[str, UUID]
+    feedback: dict[str, UUID]
 
     def word(self, place: str, field: str) -> str:
         return f"canary-{self.owner.name}-{place}-{field}"
@@ -101,7 +103,7 @@ class Space:
     @property
     def ids(self) -> dict[str, UUID]:
         groups = {"memory": self.memories, "share": self.shares, "category": self.categories}
-        groups |= {"app": self.apps, "key": self.keys}
+        groups |= {"app": self.apps, "key": self.keys, "operation": self.operations, "feedback": self.feedback}
         return {f"{place} {group}": found for group, some in groups.items() for place, found in some.items()}
 
     def secrets(self) -> set[str]:
@@ -117,7 +119,7 @@ class Space:
 
     def within(self, place: str) -> set[str]:
         """What of it a key sees that is limited to this place's namespace."""
-        ids = (self.memories, self.shares, self.categories, self.apps)
+        ids = (self.memories, self.shares, self.categories, self.apps, self.operations)
         seen = {self.word(place, field) for field in FIELDS} | {str(group[place]) for group in ids if place in group}
         # What lies in the shared namespace and is out of use: the owner's, all the same.
         return (
@@ -130,13 +132,13 @@ OUT_OF_USE = ("archived", "expired", "deleted")
 PLACES = ("open", "lone", "hidden", *OUT_OF_USE)
 FIELDS = (
     ("content", "tag", "category", "description", "namespace", "app", "user", "agent", "run", "speaker")
-    + ("metadata", "key", "idempotency")
+    + ("metadata", "key", "idempotency", "reason")
 )  # fmt: skip
 
 
 def fill(owner: Person, grantee: Person) -> Space:
     """At least one row of this person's in every protected table, and what nobody else may see in every text."""
-    space = Space(owner, grantee, {}, {}, {}, {}, {})
+    space = Space(owner, grantee, *({} for _ in range(7)))
     actor = owner.actor
     for place in PLACES:
         namespace = PERSONAL if place == "lone" else space.word("open" if place in OUT_OF_USE else place, "namespace")
@@ -157,7 +159,12 @@ def fill(owner: Person, grantee: Person) -> Space:
             )
             space.keys[place] = owner.another_key(name=space.word(place, "key"))[0].pk
         key = space.word(place, "idempotency")
-        space.memories[place] = services.add(actor, new, idempotency_key=key).memory_id
+        written = services.add(actor, new, infer=place not in OUT_OF_USE, idempotency_key=key)
+        space.memories[place] = written.memory_id
+        if written.made_id is not None:
+            space.operations[place] = written.made_id
+            reason = space.word(place, "reason")
+            space.feedback[place] = services.give_feedback(actor, written.memory_id, "useful", reason=reason)
     services.update(actor, space.memories["archived"], {"state": "archived"})
     services.update(actor, space.memories["expired"], {"expires_at": timezone.now() - timedelta(seconds=1)})
     services.delete(actor, space.memories["deleted"])

@@ -40,6 +40,7 @@ CALLS: dict[str, Call] = {
     "memory, added with an idempotency key": lambda alice, ids: alice.post(
         "memories/", {"content": "New.", "idempotency_key": "k"}
     ),
+    "memory, added to be inferred from": lambda alice, ids: alice.post("memories/", {"content": "New.", "infer": True}),
     "memory, known already": lambda alice, ids: alice.post("memories/", {"content": "One."}),
     "messages, 2": lambda alice, ids: alice.post(
         "memories/", {"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]}
@@ -48,6 +49,13 @@ CALLS: dict[str, Call] = {
     "memory, pinned": lambda alice, ids: alice.patch(f"memories/{ids['memory']}/", {"pinned": True}),
     "memory, deleted": lambda alice, ids: alice.delete(f"memories/{ids['memory']}/"),
     "memory, restored": lambda alice, ids: alice.post(f"memories/{ids['deleted']}/restore/"),
+    "memory, useful": lambda alice, ids: alice.post(f"memories/{ids['memory']}/feedback/", {"verdict": "useful"}),
+    "memory, wrong": lambda alice, ids: alice.post(f"memories/{ids['memory']}/feedback/", {"verdict": "wrong"}),
+    "memory, superseded": lambda alice, ids: alice.patch(
+        f"memories/{ids['memory']}/", {"superseded_by": ids["another"]}
+    ),
+    "operations": lambda alice, ids: alice.get("operations/", {"state": "waiting"}),
+    "operation": lambda alice, ids: alice.get(f"operations/{ids['operation']}/"),
     "history": lambda alice, ids: alice.get(f"memories/{ids['memory']}/history/"),
     "batch, 2 added": lambda alice, ids: alice.post(
         "memories/batch/", {"operations": [{"op": "add", "content": text} for text in ("a", "b")]}
@@ -91,11 +99,13 @@ def ids(alice: Caller) -> dict[str, str]:
     bob.remember("Bob's one.", namespace="his")
     bob.post("shares/", {"grantee": "alice", "namespace": "his"})
     memory = alice.remember("One.", tags=["t"], categories=["c"], app="a")
-    alice.remember("One of a team.", namespace="team", run_id="r")
+    another = alice.remember("One of a team.", namespace="team", run_id="r", infer=True)
     deleted = alice.remember("Gone.")
     alice.delete(f"memories/{deleted['id']}/")
     return {
         "memory": memory["id"],
+        "another": another["id"],
+        "operation": another["operation"],
         "deleted": deleted["id"],
         "share": alice.post("shares/", {"grantee": "bob", "namespace": "team"}).json()["id"],
         "category": alice.get("categories/").json()["results"][0]["id"],

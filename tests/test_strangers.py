@@ -156,6 +156,7 @@ def _(alices: Space) -> list[Call]:
         Call("memories/", same | {"namespace": f"{owner}/{hidden}"}, charlie=201, limited=403),
         Call("memories/", same | {"namespace": opened}, charlie=201, bob=403, limited=403),
         Call("memories/", same | {"owner": owner}, charlie=400),
+        Call("memories/", same | {"content": "yet another", "infer": True}, charlie=201, limited=403),
         Call("memories/", {"content": "x", "owner_id": alices.owner.id}, charlie=400),
         Call("memories/", {"messages": said, "namespace": hidden}, charlie=201, limited=403),
     ]  # fmt: skip
@@ -234,6 +235,26 @@ def _(alices: Space) -> list[Call]:
 def _(alices: Space) -> list[Call]:
     calls = _each(alices, lambda pk: Call(f"memories/{pk}/history/"), shared=403, own=200)
     return [*calls, Call(f"memories/{alices.memories['deleted']}/history/", limited=200)]
+
+
+@case("POST", "memories/<uuid:memory_id>/feedback/")
+def _(alices: Space) -> list[Call]:
+    key = {"idempotency_key": alices.word("hidden", "idempotency")}
+    calls = [Call(f"memories/{alices.memories['deleted']}/feedback/", {"verdict": "wrong"})]
+    for body in ({"verdict": "useful", "reason": "x"}, {"verdict": "outdated"}, {"verdict": "wrong"}):
+        calls += _each(alices, lambda pk, body=body: Call(f"memories/{pk}/feedback/", body), shared=403, own=201)  # type: ignore[misc]
+    return [*calls, Call(f"memories/{alices.memories['hidden']}/feedback/", {"verdict": "wrong"} | key, limited=409)]
+
+
+@case("GET", "operations/")
+def _(alices: Space) -> list[Call]:
+    return [Call(f"operations/{query}", charlie=200) for query in ("", "?state=skipped", "?order=created_at")]
+
+
+@case("GET", "operations/<uuid:operation_id>/")
+def _(alices: Space) -> list[Call]:
+    opened, others = alices.operations["open"], [alices.operations[place] for place in ("lone", "hidden")]
+    return [Call(f"operations/{opened}/", limited=200), *(Call(f"operations/{one}/") for one in others)]
 
 
 @case("POST", "search/")

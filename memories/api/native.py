@@ -56,13 +56,13 @@ class Memories(APIView):
         actor = actor_of(request)
         given = validated(shapes.AddShape, request.data)
         key = _idempotency_key(request, given)
-        given.pop("infer", None)
+        infer = given.pop("infer", False)
         if "messages" in given:
-            written = services.add_many(actor, _messages(given), idempotency_key=key)
+            written = services.add_many(actor, _messages(given, key), infer=infer, idempotency_key=key)
             results = [{"id": one.memory_id, "event": one.event} for one in written]
-            return Response({"results": results, "operation": None}, status=201)
-        one = services.add(actor, NewMemory(**given), idempotency_key=key)
-        body = _one(actor, one.memory_id, even_deleted=True)
+            return Response({"results": results, "operation": written[0].made_id}, status=201)
+        one = services.add(actor, NewMemory(**given), infer=infer, idempotency_key=key)
+        body = _one(actor, one.memory_id, even_deleted=True) | {"operation": one.made_id}
         if one.is_duplicate:
             return Response(body | {"duplicate": True}, status=200)
         return Response(body, status=201)
@@ -131,6 +131,20 @@ class History(APIView):
             changes = MemoryHistory.objects.filter(owner_id=actor.owner_id, memory_id=memory_id).select_related("by")
             page = paginate(request, [changes], orders=_BY_TIME)
             return Response(page.reply([_represent_change(change) for change in page.rows]))
+
+
+class GiveFeedback(APIView):
+    @extend_schema(
+        operation_id="memories_feedback", request=shapes.FeedbackShape, responses={201: shapes.FeedbackReply}
+    )
+    def post(self, request: Request, memory_id: UUID) -> Response:
+        """Say that a memory is useful, wrong or outdated; the reply shows what became of it."""
+        actor = actor_of(request)
+        given = validated(shapes.FeedbackShape, request.data)
+        key = _idempotency_key(request, given)
+        said = services.give_feedback(actor, memory_id, **given, idempotency_key=key)
+        memory = _one(actor, memory_id, even_deleted=True)
+        return Response({"id": said, "verdict": given["verdict"], "memory": memory}, status=201)
 
 
 class Batch(APIView):
@@ -246,10 +260,10 @@ def _nothing_to_change() -> InvalidArgument:
     return InvalidArgument("Name what to change: content, tags, metadata, state, ...")
 
 
-def _messages(given: Mapping[str, Any]) -> list[NewMemory]:
+def _messages(given: Mapping[str, Any], idempotency_key: str | None) -> list[NewMemory]:
     """One memory for each message that is not a system one, in one run, in their order."""
     shared = {name: value for name, value in given.items() if name != "messages"}
-    shared["run_id"] = shared.get("run_id") or services.new_run_id()
+    shared["run_id"] = shared.get("run_id") or services.new_run_id(idempotency_key)
     return [
         NewMemory(
             content=message["content"], kind=Kind.MESSAGE, speaker=message.get("name") or message["role"], **shared

@@ -5,7 +5,18 @@ from typing import Any
 from rest_framework import serializers
 
 from mem0stack.lib.rest import AwareDateTime, Boolean, Integer, Listed, Number, StrictSerializer, Text, Uuid
-from memories.models import LABEL_LENGTH, NAME_LENGTH, Event, Kind, Standing, State
+from memories.models import (
+    LABEL_LENGTH,
+    NAME_LENGTH,
+    REASON_LENGTH,
+    Event,
+    Kind,
+    OperationKind,
+    OperationState,
+    Standing,
+    State,
+    Verdict,
+)
 from memories.search import MAX_EXPAND, MAX_QUERY, MAX_TOP_K
 from memories.services.once import MAX_KEY
 from memories.services.writing import MAX_BATCH
@@ -103,6 +114,12 @@ class Changes(StrictSerializer):
 class UpdateShape(Changes):
     expected_version = Integer(required=False, min_value=1, max_value=2**31 - 1)
     allow_secret = Boolean(required=False)
+    idempotency_key = Text(required=False, max_length=MAX_KEY)
+
+
+class FeedbackShape(StrictSerializer):
+    verdict = serializers.ChoiceField(choices=Verdict.choices)
+    reason = Text(max_length=REASON_LENGTH, required=False, allow_blank=True)
     idempotency_key = Text(required=False, max_length=MAX_KEY)
 
 
@@ -207,6 +224,7 @@ class MemoryReply(serializers.Serializer[Any]):
 
 
 class AddedReply(MemoryReply):
+    operation = serializers.UUIDField(allow_null=True, help_text="What goes on after this reply, if anything does.")
     duplicate = serializers.BooleanField(required=False, help_text="true where the memory was known already.")
 
 
@@ -218,6 +236,22 @@ class WrittenReply(serializers.Serializer[Any]):
 class MessagesReply(serializers.Serializer[Any]):
     results = WrittenReply(many=True)
     operation = serializers.UUIDField(allow_null=True, help_text="What goes on after this reply, if anything does.")
+
+
+class OperationReply(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    kind = serializers.ChoiceField(choices=OperationKind.choices)
+    state = serializers.ChoiceField(choices=OperationState.choices)
+    error = serializers.CharField(allow_null=True, help_text="no_model: there is no model to do it with.")
+    result = serializers.JSONField(allow_null=True)
+    created_at = serializers.DateTimeField()
+    updated_at = serializers.DateTimeField()
+
+
+class FeedbackReply(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    verdict = serializers.ChoiceField(choices=Verdict.choices)
+    memory = MemoryReply()
 
 
 class OutcomeError(serializers.Serializer[Any]):

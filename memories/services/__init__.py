@@ -4,6 +4,7 @@ Each function takes the caller first, checks what may be done, and does it in on
 its terms, its history and its outbox event commit together or not at all. No model is called on the way.
 """
 
+from memories.services.feedback import give_feedback
 from memories.services.organising import add_category, delete_category, set_app_active
 from memories.services.outcomes import NewMemory, Operation, Outcome, Refused, Written
 from memories.services.sharing import share, unshare
@@ -22,6 +23,7 @@ __all__ = [
     "delete",
     "delete_all",
     "delete_category",
+    "give_feedback",
     "new_run_id",
     "restore",
     "set_app_active",

@@ -76,9 +76,12 @@ def apply(actor: Actor, drafts: Sequence[Draft | Refused]) -> list[Outcome]:
     return [outcomes[place] for place in range(len(drafts))]
 
 
-def new_run_id() -> str:
-    """A name for a run that the caller did not name, so that its messages still know their neighbours."""
-    return uuid7().hex
+def new_run_id(idempotency_key: str | None = None) -> str:
+    """A name for a run that the caller did not name, so that its messages still know their neighbours. The same for
+    the same idempotency key: a request that is repeated must be the same request."""
+    if idempotency_key is None:
+        return uuid7().hex
+    return hashlib.sha256(f"run of {idempotency_key}".encode()).hexdigest()[:32]
 
 
 def _draft(actor: Actor, new: NewMemory) -> Draft:
@@ -266,9 +269,17 @@ def _confirm(draft: Draft, found: Memory, *, writer: Actor) -> Outcome:
     if found.state == State.ARCHIVED or found.is_expired:  # type: ignore[attr-defined]  # annotated below
         # Acknowledged means searchable: what somebody saves again comes back into use.
         changes |= {"state": State.ACTIVE, "archived_at": None, "expires_at": draft.memory.expires_at}
-    save_change(writer, found, Event.CONFIRM, changes)
-    rows.link_categories(found.owner_id, {found.id: draft.categories})
+    save_change(writer, found, Event.CONFIRM, changes, categories=_merged_categories(found, draft.categories))
     return Written(found.id, Event.CONFIRM)
+
+
+def _merged_categories(found: Memory, more: Sequence[str]) -> list[str] | None:
+    """The memory's categories and as many more as there is room for; None where nothing is added."""
+    if not more:
+        return None
+    present = set(found.category_links.values_list("category__name", flat=True))
+    added = [name for name in more if name not in present][: max(0, texts.MAX_CATEGORIES - len(present))]
+    return sorted([*present, *added]) if added else None
 
 
 def _identity(memory: Memory) -> tuple[Any, ...]:

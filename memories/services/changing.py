@@ -1,12 +1,13 @@
 """How a change of one memory is made, under its row's lock."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import orjson
-from django.db import IntegrityError
+from django.db import IntegrityError, connection
 from django.db.models import F
 from django.utils import timezone
 
@@ -15,7 +16,18 @@ from mem0stack.lib.errors import Conflict, InvalidArgument, Mem0Error
 from memories import outbox, texts
 from memories.embeddings import embed_documents
 from memories.lexical import document_terms, length
-from memories.models import Category, Event, Kind, Memory, MemoryCategory, MemoryTerm, Namespace, Standing, State
+from memories.models import (
+    Category,
+    Event,
+    Kind,
+    Memory,
+    MemoryCategory,
+    MemoryHistory,
+    MemoryTerm,
+    Namespace,
+    Standing,
+    State,
+)
 from memories.services import rows
 from memories.services.locking import lock_rows
 from memories.services.outcomes import Operation, Outcome, Refused, Written, collision
@@ -24,6 +36,8 @@ CHANGEABLE = frozenset(
     {"content", "kind", "metadata", "tags", "categories", "namespace", "speaker", "event_at", "valid_from", "valid_to"}
     | {"expires_at", "pinned", "state", "standing", "superseded_by"}
 )
+# What a memory is worth, which is no version of it: it rises while somebody edits.
+_TRUST = {"confidence", "quality"}
 TIMES = ("event_at", "valid_from", "valid_to", "expires_at")
 
 
@@ -112,7 +126,7 @@ def save_change(
     written = dict(changes)
     if {"content", "speaker"} & set(changes):
         written |= _derived(memory)
-    if set(changes) != {"confidence"}:
+    if categories is not None or not set(changes) <= _TRUST:
         written["version"] = memory.version + 1
     written["updated_at"] = timezone.now()
     for name, value in written.items():
@@ -176,6 +190,8 @@ def _update(actor: Actor, memory: Memory, operation: Operation) -> Written:
         )
     if changes.get("standing", Standing.SUPERSEDED) != Standing.SUPERSEDED:
         changes["superseded_by_id"] = None
+    if "valid_to" not in given:
+        changes |= _end_of_validity(memory, changes.get("standing"), changes.get("valid_from", memory.valid_from))
     if "state" in changes:
         changes["archived_at"] = timezone.now() if changes["state"] == State.ARCHIVED else None
     if categories is not None and categories == sorted(memory.category_links.values_list("category__name", flat=True)):
@@ -184,6 +200,51 @@ def _update(actor: Actor, memory: Memory, operation: Operation) -> Written:
     if changes or categories is not None:
         save_change(actor, memory, event, changes, categories=categories)
     return Written(memory.id, event)
+
+
+def _end_of_validity(memory: Memory, standing: str | None, valid_from: datetime | None) -> dict[str, Any]:
+    """What a new standing says of `valid_to`, where the caller says nothing: what is superseded was true until now,
+    and what is current again, and was ended only by that, is so without an end."""
+    if standing == Standing.SUPERSEDED and memory.valid_to is None:
+        now = timezone.now()
+        return {"valid_to": now if valid_from is None else max(now, valid_from)}
+    if standing == Standing.CURRENT and memory.standing == Standing.SUPERSEDED and memory.valid_to is not None:
+        mine = MemoryHistory.objects.filter(owner_id=memory.owner_id, memory_id=memory.id, event=Event.SUPERSEDE)
+        last = mine.order_by("-id").first()
+        before, after = (last.before or {}, last.after or {}) if last is not None else ({}, {})
+        if before.get("valid_to", "") is None and datetime.fromisoformat(after["valid_to"]) == memory.valid_to:
+            return {"valid_to": None}
+    return {}
+
+
+def _refuse_circle(actor: Actor, memory: Memory, successor: Memory) -> None:
+    """Raises Conflict when the chain that begins at the locked successor leads back to the locked memory."""
+    if successor.superseded_by_id is None:
+        return
+    with connection.cursor() as cursor:
+        # One at a time: two links of one circle could each miss the other. A link to what has no successor is kept out
+        # of a circle by the lock of that row.
+        digest = hashlib.sha256(f"chains of {actor.owner_id}".encode()).digest()
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [int.from_bytes(digest[:8], "big", signed=True)])
+        cursor.execute(
+            """
+            WITH RECURSIVE chain (id) AS (
+                SELECT %(first)s::uuid
+                UNION
+                SELECT m.superseded_by_id FROM chain
+                JOIN memories_memory m ON m.owner_id = %(owner)s AND m.id = chain.id
+                WHERE m.superseded_by_id IS NOT NULL
+            )
+            SELECT 1 FROM chain WHERE id = %(memory)s
+            """,
+            {"first": successor.id, "owner": actor.owner_id, "memory": memory.id},
+        )
+        if cursor.fetchone() is not None:
+            raise Conflict(
+                "This memory supersedes that one already, directly or through others; both cannot be."
+                " Set the other one's standing to current first.",
+                errors={"superseded_by": ["a circle"]},
+            )
 
 
 def _differs(old: Any, new: Any) -> bool:
@@ -214,7 +275,7 @@ def _columns(actor: Actor, memory: Memory, changes: Mapping[str, Any]) -> dict[s
     if "superseded_by" in values:
         successor = values.pop("superseded_by")
         if successor is not None:
-            rows.lock_own(actor, successor)
+            _refuse_circle(actor, memory, rows.lock_own(actor, successor))
             values["standing"] = Standing.SUPERSEDED
         values["superseded_by_id"] = successor
     return values

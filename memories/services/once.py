@@ -45,13 +45,15 @@ def once(
 
 def _entry(outcome: Outcome) -> dict[str, Any]:
     if isinstance(outcome, Written):
-        return {"id": str(outcome.memory_id), "event": outcome.event}
+        entry = {"id": str(outcome.memory_id), "event": outcome.event}
+        return entry if outcome.made_id is None else entry | {"made_id": str(outcome.made_id)}
     return {"code": outcome.error.code, "status": outcome.error.status, "detail": outcome.error.detail}
 
 
 def _outcome(entry: Mapping[str, Any]) -> Outcome:
     if "id" in entry:
-        return Written(UUID(entry["id"]), entry["event"])
+        made_id = entry.get("made_id")
+        return Written(UUID(entry["id"]), entry["event"], made_id=UUID(made_id) if made_id else None)
     error = Mem0Error(entry["detail"])
     error.code, error.status = entry["code"], entry["status"]
     return Refused(error)

@@ -36,10 +36,12 @@ class NewMemory:
 
 @dataclass(frozen=True)
 class Written:
-    """A write that is done and durable. `event` is CONFIRM where the same thing was known already."""
+    """A write that is done and durable. `event` is CONFIRM where the same thing was known already; `made_id` is what
+    else came of it: the Operation that goes on, or the Feedback."""
 
     memory_id: UUID
     event: str
+    made_id: UUID | None = None
 
     @property
     def is_duplicate(self) -> bool:

@@ -1,7 +1,7 @@
 """The doors of writing: one or many additions, changes and deletions, each call one transaction."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from memories.services import adding, changing, rows
 from memories.services.adding import new_run_id
 from memories.services.locking import again_after_deadlock
 from memories.services.once import once
+from memories.services.operations import begin_extraction
 from memories.services.outcomes import (
     NewMemory,
     Operation,
@@ -41,20 +42,26 @@ Prepared = adding.Draft | Operation | Refused
 _CHUNK = 500
 
 
-def add(actor: Actor, new: NewMemory, *, idempotency_key: str | None = None) -> Written:
+def add(actor: Actor, new: NewMemory, *, infer: bool = False, idempotency_key: str | None = None) -> Written:
     """Remember one thing; it is durable and searchable when this returns.
 
     The same content in the same namespace and labels is not stored twice: the existing memory is confirmed, its tags
-    merged. Raises InvalidArgument, SecretDetected, Forbidden, Conflict (a message's place is taken, or the idempotency
-    key was used for something else).
+    merged. With `infer` an Operation draws facts from it afterwards. Raises InvalidArgument, SecretDetected, Forbidden,
+    Conflict (a message's place is taken, or the idempotency key was used for something else).
     """
-    return add_many(actor, [new], idempotency_key=idempotency_key)[0]
+    return add_many(actor, [new], infer=infer, idempotency_key=idempotency_key)[0]
 
 
-def add_many(actor: Actor, items: Sequence[NewMemory], *, idempotency_key: str | None = None) -> list[Written]:
-    """Remember up to 1,000 things in one transaction, all or nothing; one result for each, in their order."""
+def add_many(
+    actor: Actor, items: Sequence[NewMemory], *, infer: bool = False, idempotency_key: str | None = None
+) -> list[Written]:
+    """Remember up to 1,000 things in one transaction, all or nothing; one result for each, in their order.
+
+    With `infer` one Operation draws facts from all of them afterwards; each result names it.
+    """
     additions = [Operation("add", new=item) for item in items]
-    return [raise_refused(one) for one in batch(actor, additions, atomic=True, idempotency_key=idempotency_key)]
+    outcomes = batch(actor, additions, atomic=True, infer=infer, idempotency_key=idempotency_key)
+    return [raise_refused(one) for one in outcomes]
 
 
 def update(
@@ -86,7 +93,12 @@ def delete(
 
 
 def batch(
-    actor: Actor, operations: Sequence[Operation], *, atomic: bool = False, idempotency_key: str | None = None
+    actor: Actor,
+    operations: Sequence[Operation],
+    *,
+    atomic: bool = False,
+    infer: bool = False,
+    idempotency_key: str | None = None,
 ) -> list[Outcome]:
     """Apply up to 1,000 operations in one transaction; one outcome for each, in their order.
 
@@ -96,7 +108,9 @@ def batch(
     actor.require(Scope.WRITE)
     if not 1 <= len(operations) <= MAX_BATCH:
         raise InvalidArgument(f"A batch has 1 to {MAX_BATCH} operations; this one has {len(operations)}.")
-    return again_after_deadlock(lambda: _batch(actor, operations, atomic=atomic, idempotency_key=idempotency_key))
+    return again_after_deadlock(
+        lambda: _batch(actor, operations, atomic=atomic, infer=infer, idempotency_key=idempotency_key)
+    )
 
 
 def restore(actor: Actor, memory_id: UUID, *, idempotency_key: str | None = None) -> Written:
@@ -169,7 +183,7 @@ def delete_all(
 
 
 def _batch(
-    actor: Actor, operations: Sequence[Operation], *, atomic: bool, idempotency_key: str | None
+    actor: Actor, operations: Sequence[Operation], *, atomic: bool, infer: bool, idempotency_key: str | None
 ) -> list[Outcome]:
     prepared = _prepare(actor, operations)
     if atomic:
@@ -181,7 +195,7 @@ def _batch(
             raise_first(outcomes, of=len(operations))
         if all(isinstance(outcome, Refused) for outcome in outcomes):
             raise_refusals(outcomes)
-        return outcomes
+        return _infer(actor, outcomes) if infer else outcomes
 
     def request() -> Mapping[str, Any]:
         # What is refused may not even be JSON; its refusal stands for it.
@@ -189,10 +203,17 @@ def _batch(
             one.error.detail if isinstance(one, Refused) else asdict(operation)
             for one, operation in zip(prepared, operations, strict=True)
         ]
-        return {"batch": asked, "atomic": atomic}
+        return {"batch": asked, "atomic": atomic} | ({"infer": True} if infer else {})
 
     with acting_as(actor):
         return once(actor, idempotency_key, request, write)
+
+
+def _infer(actor: Actor, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The outcomes with the Operation that goes on from what was written."""
+    sources = [outcome.memory_id for outcome in outcomes if isinstance(outcome, Written)]
+    made_id = begin_extraction(actor, sources)
+    return [replace(one, made_id=made_id) if isinstance(one, Written) else one for one in outcomes]
 
 
 def _prepare(actor: Actor, operations: Sequence[Operation]) -> list[Prepared]:

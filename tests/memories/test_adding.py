@@ -205,6 +205,25 @@ def test_the_tags_of_many_duplicates_stay_within_the_limit(alice: Actor) -> None
     assert stored(alice, written.memory_id).tags == [f"t{n}" for n in range(50)]
 
 
+def test_new_categories_of_a_duplicate_are_in_its_history(alice: Actor) -> None:
+    first = services.add(alice, NewMemory("Sorted.", categories=["b"]))
+    services.add(alice, NewMemory("Sorted.", categories=["c", "a", "b"]))
+    services.add(alice, NewMemory("Sorted.", categories=["a"]))
+    assert categories(alice, first.memory_id) == ["a", "b", "c"]
+    _, confirmed, again = history(alice, first.memory_id)
+    assert (confirmed.before or {})["categories"] == ["b"]
+    assert (confirmed.after or {})["categories"] == ["a", "b", "c"]
+    assert "categories" not in (again.after or {})
+    assert (confirmed.version, again.version) == (2, 2)
+
+
+def test_the_categories_of_many_duplicates_stay_within_the_limit(alice: Actor) -> None:
+    for start in (10, 25, 40):
+        names = [f"c{n}" for n in range(start, start + 15)]
+        written = services.add(alice, NewMemory("Sorted.", categories=names))
+    assert categories(alice, written.memory_id) == [f"c{n}" for n in range(10, 30)]
+
+
 @pytest.mark.parametrize("standing", ["rejected", "superseded"])
 def test_what_is_no_longer_held_true_stays_so_when_said_again(alice: Actor, standing: str) -> None:
     first = services.add(alice, NewMemory("The office is in Bonn."))

@@ -111,7 +111,7 @@ def test_messages_become_one_memory_each_without_the_system_ones(alice: Caller) 
     assert reply.status_code == 201
     body = reply.json()
     assert set(body) == keys_of(shapes.MessagesReply)
-    assert body["operation"] is None
+    assert alice.get(f"operations/{body['operation']}/").json()["state"] == "waiting"
     assert [set(row) for row in body["results"]] == [keys_of(shapes.WrittenReply)] * 3
     rows = [alice.get(f"memories/{row['id']}/").json() for row in body["results"]]
     assert [(row["seq"], row["speaker"], row["content"]) for row in rows] == [

@@ -422,6 +422,7 @@ def test_others_ids_and_unknown_ids_are_told_apart_nowhere(alice: Caller) -> Non
             alice.patch(path, {"content": "x"}),
             alice.delete(path),
             alice.post(path + "restore/"),
+            alice.post(path + "feedback/", {"verdict": "wrong"}),
             alice.get(path + "history/"),
             alice.post("shares/", {"grantee": "bob", "memory": memory_id}),
             alice.patch(f"memories/{alice.remember(uuid.uuid4().hex)['id']}/", {"superseded_by": memory_id}),

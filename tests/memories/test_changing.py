@@ -1,7 +1,8 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from mem0stack.lib.errors import Conflict, Forbidden, InvalidArgument, NotFound
 from memories import services
 from memories.embeddings import embed_documents
 from memories.models import Memory, MemoryHistory, OutboxEvent
+from memories.search import search
 from memories.services import NewMemory
 from tests.memories.reading import (
     categories,
@@ -359,6 +361,52 @@ def test_a_successor_makes_a_memory_superseded(alice: Actor, tea: Memory) -> Non
     services.update(alice, tea.id, {"standing": "current"})
     after = stored(alice, tea.id)
     assert (after.standing, after.superseded_by_id) == ("current", None)
+
+
+def test_what_is_superseded_was_true_until_then(alice: Actor, tea: Memory) -> None:
+    before = timezone.now()
+    newer = services.add(alice, NewMemory("I like tea in the evening."))
+    services.update(alice, tea.id, {"superseded_by": newer.memory_id})
+    ended = stored(alice, tea.id).valid_to
+    assert ended is not None
+    assert before <= ended <= timezone.now()
+    assert "valid_to" in (history(alice, tea.id)[-1].after or {})
+
+    def found(as_of: datetime | None) -> set[UUID]:
+        return {hit.memory.id for hit in search(alice, "tea", as_of=as_of).hits}
+
+    assert found(None) == {newer.memory_id}
+    assert found(before) == {tea.id}
+    assert found(timezone.now()) == {newer.memory_id}
+    services.update(alice, tea.id, {"standing": "current"})
+    assert stored(alice, tea.id).valid_to is None
+    assert found(None) == {tea.id, newer.memory_id}
+
+
+def test_superseding_leaves_a_known_end_alone(alice: Actor, tea: Memory) -> None:
+    end, begin = timezone.now() - timedelta(days=3), timezone.now() + timedelta(days=3)
+    newer = services.add(alice, NewMemory("I like coffee now."))
+    services.update(alice, tea.id, {"valid_to": end})
+    services.update(alice, tea.id, {"superseded_by": newer.memory_id})
+    assert stored(alice, tea.id).valid_to == end
+    services.update(alice, tea.id, {"standing": "current"})
+    assert stored(alice, tea.id).valid_to == end
+    services.update(alice, tea.id, {"superseded_by": newer.memory_id, "valid_to": None})
+    assert stored(alice, tea.id).valid_to is None
+    later = services.add(alice, NewMemory("I shall like milk.", valid_from=begin)).memory_id
+    services.update(alice, later, {"standing": "superseded"})
+    assert stored(alice, later).valid_to == begin
+
+
+@pytest.mark.parametrize("length", [2, 3, 5])
+def test_memories_do_not_supersede_each_other_in_a_circle(alice: Actor, length: int) -> None:
+    chain = [services.add(alice, NewMemory(f"Version {n}.")).memory_id for n in range(length)]
+    for older, newer in pairwise(chain):
+        services.update(alice, older, {"superseded_by": newer})
+    with pytest.raises(Conflict, match="already"):
+        services.update(alice, chain[-1], {"superseded_by": chain[0]})
+    assert stored(alice, chain[-1]).standing == "current"
+    services.update(alice, chain[0], {"superseded_by": chain[-1]})
 
 
 def test_a_memory_does_not_supersede_itself(alice: Actor, tea: Memory) -> None:

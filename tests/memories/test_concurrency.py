@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from accounts.actors import Actor, acting_as
-from mem0stack.lib.errors import Conflict, Mem0Error, NotFound
+from mem0stack.lib.errors import Conflict, NotFound
 from memories import outbox, services
 from memories.models import App, Category, Memory, MemoryTerm, Namespace
 from memories.services import NewMemory, Operation, Written
@@ -216,7 +216,15 @@ def test_two_memories_that_supersede_each_other_do_not_lock_each_other_out(alice
                 partial(services.update, alice, b, {"superseded_by": a}),
             ]
         )
-        assert all(isinstance(result, Written | Mem0Error) for result in results)
+        assert sorted(type(result).__name__ for result in results) == ["Conflict", "Written"]
+
+
+def test_links_made_at_once_close_no_circle(alice: Actor) -> None:
+    for round_ in range(5):
+        a, b, c, d = (services.add(alice, NewMemory(f"{name} {round_}.")).memory_id for name in "abcd")
+        links = [(a, b), (b, c), (c, d), (d, a)]
+        results = at_once([partial(services.update, alice, old, {"superseded_by": new}) for old, new in links])
+        assert sorted(type(result).__name__ for result in results) == ["Conflict", *["Written"] * 3]
 
 
 def test_adding_against_deleting_the_same_text_always_ends_in_an_answer(alice: Actor) -> None:

@@ -14,11 +14,13 @@ from accounts.actors import Actor, acting, acting_as
 from memories import services
 from memories.models import (
     Category,
+    Feedback,
     Memory,
     MemoryCategory,
     MemoryHistory,
     MemoryTerm,
     Namespace,
+    Operation,
     OutboxDelivery,
     OutboxEvent,
     Share,
@@ -197,6 +199,12 @@ def _foreign_rows(alices: Space, charlies: Space) -> dict[str, Callable[[], Any]
         ),
         "history of a stranger's memory": lambda: MemoryHistory.objects.create(
             **mine, memory_id=theirs, event="UPDATE", door="rest", version=2
+        ),
+        "feedback on a stranger's memory": lambda: Feedback.objects.create(
+            **mine, memory_id=theirs, by=charlies.owner.user, verdict="wrong"
+        ),
+        "an operation on a stranger's namespace": lambda: Operation.objects.create(
+            **mine, namespace_id=_namespace_of(alices), kind="extract"
         ),
         "a delivery of a stranger's event": lambda: OutboxDelivery.objects.create(
             **mine, event_id=_event_of(alices), consumer="mine"

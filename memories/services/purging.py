@@ -1,4 +1,4 @@
-"""Taking away for good what may be taken away: deleted memories, and idempotency keys, after 30 days."""
+"""Taking away for good what may be taken away after 30 days: deleted memories, idempotency keys, ended operations."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -8,13 +8,14 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from accounts.actors import Actor, acting_as
-from memories.models import IdempotencyKey, Memory, State
+from memories.models import IdempotencyKey, Memory, Operation, OperationState, State
 from memories.querysets import MemoryQuerySet
 
 log = structlog.get_logger(__name__)
 
 RESTORABLE_FOR = timedelta(days=30)
 KEYS_KEPT_FOR = timedelta(days=30)
+OPERATIONS_KEPT_FOR = timedelta(days=30)
 _CHUNK = 500
 
 
@@ -22,23 +23,27 @@ _CHUNK = 500
 class Purged:
     memories: int
     idempotency_keys: int
+    operations: int
 
 
 def purge(*, dry_run: bool = False) -> Purged:
-    """Remove every owner's memories that were deleted over 30 days ago, with all that hangs on them, and old keys.
+    """Remove every owner's memories that were deleted over 30 days ago, with all that hangs on them, old keys and
+    operations that have ended.
 
     In transactions of 500 rows, so that it can be stopped anywhere and run again. `dry_run` only counts.
     """
     if dry_run:
         with acting_as(Actor.system("purge: count")):
-            return Purged(_overdue().count(), _old_keys().count())
-    memories = keys = 0
+            return Purged(_overdue().count(), _old_keys().count(), _old_operations().count())
+    memories = keys = operations = 0
     while count := _purge_memories():
         memories += count
     while count := _purge_keys():
         keys += count
-    log.info("purged", memories=memories, idempotency_keys=keys)
-    return Purged(memories, keys)
+    while count := _purge_operations():
+        operations += count
+    log.info("purged", memories=memories, idempotency_keys=keys, operations=operations)
+    return Purged(memories, keys, operations)
 
 
 def _overdue() -> MemoryQuerySet:
@@ -48,6 +53,11 @@ def _overdue() -> MemoryQuerySet:
 
 def _old_keys() -> QuerySet[IdempotencyKey]:
     return IdempotencyKey.objects.filter(created_at__lt=Now() - KEYS_KEPT_FOR)
+
+
+def _old_operations() -> QuerySet[Operation]:
+    going_on = (OperationState.WAITING, OperationState.RUNNING)
+    return Operation.objects.exclude(state__in=going_on).filter(updated_at__lt=Now() - OPERATIONS_KEPT_FOR)
 
 
 def _purge_memories() -> int:
@@ -66,4 +76,11 @@ def _purge_keys() -> int:
     with acting_as(Actor.system("purge: idempotency keys")):
         ids = list(_old_keys().select_for_update(skip_locked=True).values_list("id", flat=True)[:_CHUNK])
         IdempotencyKey.objects.filter(id__in=ids).delete()
+        return len(ids)
+
+
+def _purge_operations() -> int:
+    with acting_as(Actor.system("purge: operations")):
+        ids = list(_old_operations().select_for_update(skip_locked=True).values_list("id", flat=True)[:_CHUNK])
+        Operation.objects.filter(id__in=ids).delete()
         return len(ids)

@@ -58,7 +58,8 @@ def test_adding_a_memory_answers_201_with_the_memory_as_documented(alice: Caller
     assert reply.status_code == 201
     assert reply["Content-Type"] == "application/json"
     body = reply.json()
-    assert set(body) == keys_of(shapes.MemoryReply)
+    assert set(body) == keys_of(shapes.AddedReply) - {"duplicate"}
+    assert body["operation"] is None
     assert (body["content"], body["kind"], body["namespace"]) == ("The build runs on Debian.", "fact", "personal")
     assert (body["owner"], body["written_by"], body["version"]) == ("alice", "alice", 1)
     assert body["short_id"] == body["id"].replace("-", "")[-8:]
@@ -69,7 +70,7 @@ def test_every_field_of_a_memory_comes_back_as_it_was_given(alice: Caller) -> No
 
     stored = FULL | {"tags": ["tea", "drinks"], "categories": ["taste"], "valid_from": "2025-12-31T23:00:00Z"}
     assert {name: body[name] for name in stored} == stored
-    assert alice.get(f"memories/{body['id']}/").json() == body
+    assert alice.get(f"memories/{body['id']}/").json() | {"operation": None} == body
 
 
 def test_fields_that_may_be_null_may_be_sent_as_null(alice: Caller) -> None:
@@ -122,6 +123,16 @@ def test_messages_become_one_memory_each_without_the_system_ones(alice: Caller) 
     assert {(row["kind"], row["run_id"], row["user_id"], tuple(row["tags"])) for row in rows} == {
         ("message", "r9", "ann", ("chat",))
     }
+
+
+def test_messages_without_a_run_can_be_sent_again_under_their_key(alice: Caller) -> None:
+    said = {"messages": [{"role": "user", "content": word} for word in "ab"], "idempotency_key": "k"}
+
+    first, again = alice.post("memories/", said), alice.post("memories/", said)
+
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert first.json() == again.json()
+    assert len(alice.listed()) == 2
 
 
 def test_messages_without_a_run_share_a_new_one(alice: Caller) -> None:
@@ -553,7 +564,7 @@ def two(alice: Caller) -> Caller:
     """With one memory that has a value for everything and one that has none."""
     alice.remember(**FULL)
     other = alice.remember("Bare.", event_at="2026-06-01T00:00:00Z")
-    alice.patch(f"memories/{other['id']}/", {"standing": "superseded"})
+    alice.patch(f"memories/{other['id']}/", {"standing": "superseded", "valid_to": None})
     return alice
 
 

@@ -1,5 +1,6 @@
 """Operations over HTTP: what goes on after a reply."""
 
+import time
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from memories.api import shapes
 from memories.models import Memory, Operation, OutboxDelivery
 from tests.memories.reading import count
 from tests.rest import Caller, refusal
+from tests.running import RunningService
 
 pytestmark = pytest.mark.django_db
 
@@ -106,6 +108,16 @@ def test_an_operation_belongs_to_who_asked_also_in_anothers_space(alice: Caller)
     assert made["owner"] == "alice"
     assert operation(bob, made["operation"])["state"] == "waiting"
     assert alice.get("operations/").json()["results"] == []
+
+
+def test_a_real_worker_ends_an_operation(service: RunningService) -> None:
+    with service.client() as client:
+        made = client.post("/api/v2/memories/", json={"content": f"Inferred {uuid7()}.", "infer": True}).json()
+        deadline = time.monotonic() + 20
+        while (row := client.get(f"/api/v2/operations/{made['operation']}/").json())["state"] == "waiting":
+            assert time.monotonic() < deadline, "nobody took it up"
+            time.sleep(0.05)
+    assert (row["state"], row["error"]) == ("skipped", "no_model")
 
 
 def test_only_operations_have_deliveries_for_the_consumer_of_operations(alice: Caller) -> None:

@@ -7,8 +7,8 @@ from django.utils import timezone
 
 from accounts.actors import Actor, acting_as
 from accounts.services import create_user
-from memories import services
-from memories.models import IdempotencyKey, Memory, MemoryHistory, MemoryTerm
+from memories import outbox, services
+from memories.models import IdempotencyKey, Memory, MemoryHistory, MemoryTerm, Operation
 from memories.services import NewMemory
 from memories.services.purging import Purged, purge
 
@@ -35,8 +35,8 @@ def test_purge_takes_what_was_deleted_over_30_days_ago_and_leaves_the_rest(alice
         services.delete(alice, written.memory_id)
         _age(alice, written.memory_id, days)
 
-    assert purge(dry_run=True) == Purged(memories=1, idempotency_keys=0)
-    assert purge() == Purged(memories=1, idempotency_keys=0)
+    assert purge(dry_run=True) == Purged(memories=1, idempotency_keys=0, operations=0)
+    assert purge() == Purged(memories=1, idempotency_keys=0, operations=0)
 
     with acting_as(alice):
         assert set(Memory.objects.values_list("id", flat=True)) == {recent.memory_id, kept.memory_id}
@@ -65,7 +65,23 @@ def test_purge_forgets_idempotency_keys_after_30_days(alice: Actor) -> None:
     with acting_as(alice):
         IdempotencyKey.objects.filter(key="old").update(created_at=timezone.now() - timedelta(days=31))
 
-    assert purge() == Purged(memories=0, idempotency_keys=1)
+    assert purge() == Purged(memories=0, idempotency_keys=1, operations=0)
 
     with acting_as(alice):
         assert list(IdempotencyKey.objects.values_list("key", flat=True)) == ["new"]
+
+
+def test_operations_that_ended_long_ago_go_and_those_that_wait_stay(alice: Actor) -> None:
+    for text in ("Old.", "Recent."):
+        services.add(alice, NewMemory(text), infer=True)
+    outbox.drain(alice.owner_id)
+    waiting = services.add(alice, NewMemory("Waiting."), infer=True).made_id
+    old = timezone.now() - timedelta(days=31)
+    with acting_as(alice):
+        recent = Operation.objects.filter(owner_id=alice.owner_id, state="skipped").latest("created_at").id
+        Operation.objects.filter(owner_id=alice.owner_id).exclude(id=recent).update(updated_at=old)
+
+    assert purge(dry_run=True) == purge() == Purged(memories=0, idempotency_keys=0, operations=1)
+
+    with acting_as(alice):
+        assert set(Operation.objects.values_list("id", flat=True)) == {recent, waiting}

@@ -15,4 +15,7 @@ class Command(ServiceCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         purged = purge(dry_run=options["dry_run"])
         verb = "would go" if options["dry_run"] else "are gone"
-        self.stdout.write(f"{purged.memories} memories and {purged.idempotency_keys} idempotency keys {verb}.")
+        self.stdout.write(
+            f"{purged.memories} memories, {purged.idempotency_keys} idempotency keys"
+            f" and {purged.operations} operations {verb}."
+        )

@@ -18,7 +18,7 @@ import structlog
 from celery import current_app
 from django.contrib.postgres.aggregates import ArrayAgg
 from django.core.cache import cache
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 from kombu.exceptions import OperationalError as BrokerError
@@ -198,7 +198,7 @@ def _deliver(actor: Actor, owner_id: int, name: str, consumer: Consumer) -> int:
     try:
         while made < BATCH and _hand_over_first(actor, owner_id, name, consumer):
             made += 1
-    except DatabaseError as error:
+    except (DatabaseError, InterfaceError) as error:
         # Not the event's fault, or nothing could be noted of it: it keeps its place and its attempts.
         log.warning("outbox_interrupted", owner_id=owner_id, consumer=name, error=type(error).__name__)
     return made

@@ -15,6 +15,7 @@ import structlog
 from celery import Celery, current_app
 from django.core.cache import cache
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.db.models import F
 from django.utils import timezone
 
@@ -241,6 +242,27 @@ def test_a_failure_that_only_the_commit_would_show_counts_as_one(
     add(alice, "One.")
     outbox.drain(alice.owner_id)
     assert deliveries(alice, "statistics") == [("waiting", 1, "IntegrityError")]
+
+
+def test_a_lost_connection_is_no_failure_of_the_event(
+    alice: Actor, listener: Listener, nudges: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (one,) = add(alice, "One.")
+
+    def break_off(owner_id: int, events: Sequence[OutboxEvent]) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    monkeypatch.setitem(outbox._consumers, "statistics", break_off)
+    with structlog.testing.capture_logs() as logs:
+        outbox.drain(alice.owner_id)
+    assert [entry["event"] for entry in logs if entry["log_level"] == "warning"][:2] == [
+        "outbox_batch_failed",
+        "outbox_interrupted",
+    ]
+    assert deliveries(alice, "statistics") == [("waiting", 0, "")]
+    outbox.drain(alice.owner_id)
+    assert listener.seen == [one]
 
 
 def test_a_consumer_may_want_some_kinds_only(

@@ -31,9 +31,14 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mem0stack.settings")
     if len(argv) > 1 and argv[1] in OWNER_COMMANDS:
         os.environ.setdefault("MEM0_DB_ROLE", "owner")
-    from django.core.management import execute_from_command_line  # noqa: PLC0415  settings must find MEM0_HOME set
+    # Here and not above: settings must find MEM0_HOME set.
+    from django.core.exceptions import ImproperlyConfigured  # noqa: PLC0415
+    from django.core.management import execute_from_command_line  # noqa: PLC0415
 
-    execute_from_command_line(argv)
+    try:
+        execute_from_command_line(argv)
+    except ImproperlyConfigured as error:
+        sys.exit(f"manage.py: {error}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from accounts.authentication import actor_of
 from accounts.models import ApiKey, Scope, User, validate_timezone
 from mem0stack.lib.errors import Forbidden, InvalidArgument
 from mem0stack.lib.pagination import paginate
+from mem0stack.lib.remotes import project_key
 from mem0stack.lib.rest import AwareDateTime, Listed, StrictSerializer, Text, refuse_unknown, validated
 from mem0stack.lib.schema import PAGE_PARAMETERS, page_of, page_parameters
 
@@ -130,7 +131,7 @@ def _check_within(actor: Actor, given: dict[str, Any]) -> None:
         if not given.get("namespaces"):
             raise InvalidArgument("This key is limited to namespaces; name which of them the new key may use.")
         for name in given["namespaces"]:
-            actor.require_namespace(name)
+            actor.require_namespace(project_key(name))
     ends = None if actor.key is None else actor.key.expires_at
     if ends is not None:
         asked = given.setdefault("expires_at", ends)

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from accounts.models import ApiKey, Scope, User
 from mem0stack.lib.errors import Conflict, InvalidArgument, NotFound
+from mem0stack.lib.remotes import project_key
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +68,7 @@ def create_api_key(
         prefix=prefix,
         digest=_digest(prefix + secret),
         scopes=[scope for scope in Scope.values if scope in scopes],
-        namespaces=sorted(set(namespaces)) if namespaces else None,
+        namespaces=sorted({project_key(namespace) for namespace in namespaces}) if namespaces else None,
         expires_at=expires_at,
     )
     log.info("api_key_created", user_id=user.pk, key_id=str(key.pk), scopes=key.scopes)

@@ -10,12 +10,24 @@ from typing import Any
 from urllib.parse import quote
 
 import structlog
+from django.core.exceptions import ImproperlyConfigured
 from environ import FileAwareEnv
 
 from mem0stack.lib.home import Home
 from mem0stack.logs import PRE_CHAIN, renderer
 
-env = FileAwareEnv()
+
+class Environment(FileAwareEnv):  # type: ignore[misc]  # environ has no types
+    """The environment, and files named by NAME_FILE; nonsense is refused with the name of the setting."""
+
+    def int(self, var: str, default: Any = FileAwareEnv.NOTSET) -> Any:
+        try:
+            return super().int(var, default=default)
+        except ValueError as error:
+            raise ImproperlyConfigured(f"{var} must be a whole number: {error}.") from error
+
+
+env = Environment()
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 HOME = Home.from_environ(os.environ)
@@ -140,6 +152,10 @@ def database(role: str) -> dict[str, Any]:
         }
     else:
         config = env.db_url("DATABASE_OWNER_URL" if as_owner else "DATABASE_URL")
+    if config["ENGINE"] != "django.db.backends.postgresql":
+        raise ImproperlyConfigured(
+            "DATABASE_URL and DATABASE_OWNER_URL name a PostgreSQL 16: postgres://user:password@host:5432/database."
+        )
     timeouts = "-c lock_timeout=3s" if as_owner else f"-c statement_timeout={DATABASE_STATEMENT_TIMEOUT_MS}"
     options = config.setdefault("OPTIONS", {})
     options["connect_timeout"] = 3

@@ -38,6 +38,7 @@ MAX_ATTEMPTS = len(BACK_OFF_S) + 1
 KEEP_DONE = timedelta(hours=1)
 # A nudge that got lost with its broker or worker holds back others for no longer than this.
 _NUDGE_LASTS_S = 5
+_NUDGE_WAITS_S = 0.1
 
 Consumer = Callable[[int, Sequence[OutboxEvent]], None]
 _consumers: dict[str, Consumer] = {}
@@ -300,7 +301,8 @@ def _nudge(owner_id: int) -> None:
     _to_nudge.owners.discard(owner_id)
     try:
         if cache.add(_nudged(owner_id), 1, timeout=_NUDGE_LASTS_S):
-            current_app.send_task("memories.tasks.drain_outbox", [owner_id])
+            # Not at once: what the owner writes in the next moment then needs no nudge of its own.
+            current_app.send_task("memories.tasks.drain_outbox", [owner_id], countdown=_NUDGE_WAITS_S)
     except (BrokerError, RedisError, OSError) as error:
         log.warning("outbox_nudge_failed", owner_id=owner_id, error=type(error).__name__)
 

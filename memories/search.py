@@ -210,7 +210,7 @@ def _read(best: Sequence[_Candidate]) -> list[Hit]:
     if not best:
         return []
     owners, ids = {candidate.owner_id for candidate in best}, [candidate.memory_id for candidate in best]
-    rows = {memory.id: memory for memory in Memory.objects.filter(owner_id__in=owners, id__in=ids).with_names()}
+    rows = {memory.id: memory for memory in Memory.objects.all().named_by_id(owners, ids)}
     return [
         Hit(
             memory=rows[candidate.memory_id],

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from mem0stack.lib.errors import InvalidArgument, SecretDetected
+from mem0stack.lib.remotes import project_key
 from memories.models import LABEL_LENGTH, NAME_LENGTH, REASON_LENGTH
 from memories.secrets import find_secrets
 
@@ -22,9 +23,6 @@ MAX_TAG = 50
 MAX_CATEGORIES = 20
 
 _SPACE = re.compile(r"\s+")
-_GIT_REMOTE = re.compile(
-    r"(?:(?:https?|ssh|git)://(?:[^/@\s]+@)?|[^/@:\s]+@)(?P<host>[A-Za-z0-9.-]+)(?::\d+(?=/))?[:/](?P<path>[^\s?#]+)"
-)
 
 
 def check_content(content: str) -> None:
@@ -79,11 +77,7 @@ def clean_categories(names: Sequence[str]) -> list[str]:
 
 def clean_namespace(name: str) -> str:
     """A namespace's key. A git remote in any spelling becomes `host/owner/repo`, so that two machines mean the same."""
-    stripped = name.strip()
-    remote = _GIT_REMOTE.fullmatch(stripped)
-    if remote is not None:
-        path = remote["path"].strip("/").removesuffix(".git")
-        stripped = f"{remote['host'].lower()}/{path}"
+    stripped = project_key(name)
     if not stripped or stripped == "*":
         raise _invalid("namespace", "needs a name, for example 'personal' or 'github.com/owner/repo'")
     _check_text("namespace", stripped, NAME_LENGTH)

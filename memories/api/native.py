@@ -21,7 +21,7 @@ from mem0stack.lib.schema import PAGE_PARAMETERS, page_of, page_parameters
 from memories import services
 from memories.api import listing, shapes
 from memories.filters import parse
-from memories.models import Event, Kind, Memory, MemoryHistory
+from memories.models import Event, Kind, Memory, MemoryHistory, State
 from memories.search import Hit, search
 from memories.services import NewMemory, Operation, Refused, Written
 
@@ -242,14 +242,15 @@ def represent(memory: Memory, actor: Actor) -> dict[str, Any]:
 
 def _one(actor: Actor, memory_id: UUID, *, even_deleted: bool = False) -> dict[str, Any]:
     with acting_as(actor):
-        # A memory that was just written may lie in a space that only lets the caller add: it is read as its writer.
         # Nearly always it is the actor's own, which needs no look at what others share.
-        for visible in (Memory.objects.owned_by, Memory.objects.visible_to):
-            rows = visible(actor) if even_deleted else visible(actor).alive()
-            memory = rows.filter(id=memory_id).with_names().first()
-            if memory is not None:
+        for memory in Memory.objects.all().named_by_id([actor.owner_id], [memory_id]):
+            if actor.may_use(memory.namespace_name) and (even_deleted or memory.state != State.DELETED):
                 return represent(memory, actor)
-        raise _unknown()
+        rows = Memory.objects.visible_to(actor)
+        memory = (rows if even_deleted else rows.alive()).filter(id=memory_id).with_names().first()
+        if memory is None:
+            raise _unknown()
+        return represent(memory, actor)
 
 
 def _unknown() -> NotFound:

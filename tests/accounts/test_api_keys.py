@@ -129,6 +129,17 @@ def test_a_key_gives_no_scope_that_it_lacks(alice: Caller) -> None:
     assert maker.post("keys/", {"name": "x", "scopes": ["read", "admin"]}).status_code == 201
 
 
+def test_a_keys_namespace_may_be_any_spelling_of_a_git_remote(alice: Caller) -> None:
+    made = alice.post("keys/", {"name": "shop", "namespaces": ["git@GitHub.com:acme/shop.git", "personal"]}).json()
+    assert made["namespaces"] == ["github.com/acme/shop", "personal"]
+
+    limited = Caller(alice.user)
+    limited.plain = made["key"]
+    for spelling in ("https://github.com/acme/shop.git", "github.com/acme/shop"):
+        stored = limited.post("memories/", {"content": f"From {spelling}.", "namespace": spelling})
+        assert (stored.status_code, stored.json()["namespace"]) == (201, "github.com/acme/shop")
+
+
 def test_a_key_gives_no_namespace_that_it_lacks(alice: Caller) -> None:
     maker = Caller(alice.user, scopes=ALL, namespaces=["a", "b"])
 

@@ -87,7 +87,13 @@ def test_an_insecure_secret_key_fails_the_deployment_check() -> None:
 
 @pytest.mark.parametrize(
     "environ",
-    [{"DATABASE_POOL_MAX_SIZE": "many"}, {"DEBUG": "perhaps"}, {"LOG_LEVEL": "LOUD"}, {"REDIS_URL": "ftp://cache"}],
+    [
+        {"DATABASE_POOL_MAX_SIZE": "many"},
+        {"DATABASE_URL": "mysql://root@localhost/mem0"},
+        {"DEBUG": "perhaps"},
+        {"LOG_LEVEL": "LOUD"},
+        {"REDIS_URL": "ftp://cache"},
+    ],
     ids=lambda environ: next(iter(environ)),
 )
 def test_up_refuses_nonsense_before_it_starts_anything(environ: dict[str, str], tmp_path: Path) -> None:
@@ -101,4 +107,5 @@ def test_up_refuses_nonsense_before_it_starts_anything(environ: dict[str, str], 
     )
     assert result.returncode != 0
     assert next(iter(environ)) in result.stderr
+    assert "Traceback" not in result.stderr
     assert not (tmp_path / "home").exists()

@@ -57,7 +57,7 @@ def listener(monkeypatch: pytest.MonkeyPatch) -> Listener:
 def nudges(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     cache.clear()  # where a nudge under way holds back the next one
     sent: list[int] = []
-    monkeypatch.setattr(current_app, "send_task", lambda name, args: sent.append(args[0]))
+    monkeypatch.setattr(current_app, "send_task", lambda name, args, **options: sent.append(args[0]))
     return sent
 
 

@@ -41,7 +41,8 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_COOKIES
 SESSION_COOKIE_HTTPONLY = True
 SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"
-if env.bool("BEHIND_PROXY", default=False):
+BEHIND_PROXY = env.bool("BEHIND_PROXY", default=False)
+if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     USE_X_FORWARDED_HOST = True
 
@@ -71,6 +72,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     # Before the request's log line: a page's twenty files are no events.
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "mem0stack.middleware.measure",
     "mem0stack.middleware.RequestMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "mem0stack.middleware.SlashMiddleware",

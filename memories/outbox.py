@@ -24,6 +24,7 @@ from redis.exceptions import RedisError
 
 from accounts.actors import Actor, acting_as
 from mem0stack.lib.bulk import insert_many
+from mem0stack.lib.metrics import CACHE_FAILURES, OUTBOX_DELIVERIES
 from memories.models import OutboxDelivery, OutboxEvent
 
 log = structlog.get_logger(__name__)
@@ -89,6 +90,7 @@ def drain(owner_id: int) -> int:
         # A batch that was not full was the last one: what committed since has nudged again.
         while claimed == size:
             claimed, size = _deliver(actor, owner_id, name, consumer)
+            OUTBOX_DELIVERIES.labels(name, "done").inc(claimed)
             delivered += claimed
     return delivered
 
@@ -164,6 +166,7 @@ def _note_failure(actor: Actor, owner_id: int, name: str, error: Exception) -> N
             state=OutboxDelivery.DeliveryState.DEAD if dead else OutboxDelivery.DeliveryState.WAITING,
             updated_at=Now(),
         )
+    OUTBOX_DELIVERIES.labels(name, "dead" if dead else "failed").inc()
     log.warning("outbox_delivery_failed", owner_id=owner_id, consumer=name, error=type(error).__name__, dead=dead)
 
 
@@ -179,6 +182,7 @@ def _nudge(owner_id: int) -> None:
         if cache.add(_nudged(owner_id), 1, timeout=_NUDGE_LASTS_S):
             current_app.send_task("memories.tasks.drain_outbox", [owner_id])
     except (BrokerError, RedisError, OSError) as error:
+        CACHE_FAILURES.labels("nudge").inc()
         log.warning("outbox_nudge_failed", owner_id=owner_id, error=type(error).__name__)
 
 
@@ -187,6 +191,7 @@ def _forget_nudge(owner_id: int) -> None:
     try:
         cache.delete(_nudged(owner_id))
     except (RedisError, OSError) as error:
+        CACHE_FAILURES.labels("forget_nudge").inc()
         log.warning("outbox_nudge_not_forgotten", owner_id=owner_id, error=type(error).__name__)
 
 

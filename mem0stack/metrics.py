@@ -200,7 +200,8 @@ def _outbox(cursor: Any) -> list[tuple[str, int, int, float]]:
     cursor.execute(
         "SELECT delivery.consumer, count(*) FILTER (WHERE delivery.state = 'waiting'),"
         " count(*) FILTER (WHERE delivery.state = 'dead'),"
-        " coalesce(extract(epoch FROM now() - min(event.created_at) FILTER (WHERE delivery.state = 'waiting')), 0)"
+        " coalesce(extract(epoch FROM clock_timestamp()"
+        "     - min(event.created_at) FILTER (WHERE delivery.state = 'waiting')), 0)"
         " FROM memories_outboxdelivery AS delivery LEFT JOIN memories_outboxevent AS event"
         " ON event.owner_id = delivery.owner_id AND event.id = delivery.event_id AND delivery.state = 'waiting'"
         " GROUP BY delivery.consumer"

@@ -40,7 +40,8 @@ class RequestMiddleware(StructlogRequestMiddleware):
     """Takes a caller's `X-Request-ID` when it is a plain word, makes one otherwise, and logs without query strings."""
 
     def prepare(self, request: HttpRequest) -> None:
-        given = request.headers.get("X-Request-ID", "")
+        # Not by request.headers, which would keep what it saw before the id was there.
+        given = request.META.get("HTTP_X_REQUEST_ID", "")
         request_id = given if _ACCEPTED_ID.fullmatch(given) else str(uuid.uuid4())
         request.META["HTTP_X_REQUEST_ID"] = request_id
         super().prepare(request)

@@ -141,11 +141,17 @@ def test_logs_hold_no_text_no_query_and_no_key(service: RunningService) -> None:
                 ),
                 # PostgreSQL's answer holds the row that fails.
                 (f"{alter} ADD away integer NOT NULL DEFAULT 1; {alter} ALTER away DROP DEFAULT", f"{alter} DROP away"),
+                # And here the line of JSON that it cannot read, with a type of error that no service expects.
+                (
+                    f"{alter} ADD CONSTRAINT refused CHECK (content !~ 'failing' OR content::json IS NOT NULL)"
+                    " NOT VALID",
+                    f"{alter} DROP CONSTRAINT refused",
+                ),
             )
             for breaking, mending in broken:
                 owner.execute(breaking)  # type: ignore[call-overload]
                 try:
-                    reply = client.post("/api/v2/memories/", json={"content": f"failing {planted('failing')}"})
+                    reply = client.post("/api/v2/memories/", json={"content": f'"{planted("failing")}" failing'})
                     assert reply.status_code in (409, 500), reply.text
                     assert planted("failing") not in reply.text
                     client.get("/api/v2/memories/", params={"q": planted("failingq")})

@@ -21,7 +21,6 @@ from django.db import Error as AnyDatabaseError
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from django.http.request import split_domain_port
-from drf_spectacular.utils import extend_schema
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -82,12 +81,13 @@ class Metrics(APIView):
 
     permission_classes = (_MayReadMetrics,)
     content_negotiation_class = _Anything
+    # No part of the API's description.
+    schema = None
 
     def get_authenticators(self) -> list[BaseAuthentication]:
         # Without the database, too, this machine learns how things are.
         return [] if _is_this_machine(self.request) else super().get_authenticators()
 
-    @extend_schema(exclude=True)
     def get(self, request: Request) -> HttpResponse:
         return HttpResponse(page(), content_type=CONTENT_TYPE_LATEST)
 

@@ -14,6 +14,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from mem0stack.lib.errors import Mem0Error
+from mem0stack.lib.metrics import DATABASE_FAILURES
 from mem0stack.lib.rest import dumps, first_sentence, plain_errors
 
 log = structlog.get_logger(__name__)
@@ -69,9 +70,11 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
 
 def _database_failure(error: Exception) -> tuple[int, str, str]:
     log.warning("database_failed", error=type(error.__cause__ or error).__name__)
-    if isinstance(error.__cause__, QueryCanceled):
-        return 503, "timeout", "The database took too long; nothing was written. Narrow the request, or try again."
-    return 503, "unavailable", "The database does not answer. Nothing was written; try again in a moment."
+    code = "timeout" if isinstance(error.__cause__, QueryCanceled) else "unavailable"
+    DATABASE_FAILURES.labels(code).inc()
+    if code == "timeout":
+        return 503, code, "The database took too long; nothing was written. Narrow the request, or try again."
+    return 503, code, "The database does not answer. Nothing was written; try again in a moment."
 
 
 def _headers(error: exceptions.APIException) -> dict[str, str]:

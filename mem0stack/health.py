@@ -1,10 +1,44 @@
-"""Whether the process lives, and whether it can serve: what a supervisor or a load balancer asks."""
+"""Whether the process lives, whether it can serve, and how each part is: what a load balancer or a person asks."""
 
-from functools import cache
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as DeadlineError
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
 
+import psycopg
+from django.core.cache import cache as shared_cache
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
+from django_redis import get_redis_connection
+from redis.exceptions import RedisError
+
+from memories.tasks import HEARTBEAT
+
+PROBE_TIMEOUT_S = 0.5
+# Asked by anybody and as often as they like, so the parts are looked at once a second at most.
+_GOOD_FOR_S = 1.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """How one dependency is: ok or down. `detail` says what is wrong, and holds no address and no name."""
+
+    status: str
+    ms: float
+    detail: str = ""
+
+    @property
+    def is_ok(self) -> bool:
+        return self.status == "ok"
+
+
+class _Down(Exception):
+    """A probe's finding; its text is for whoever asks."""
 
 
 def live(request: HttpRequest) -> JsonResponse:
@@ -24,6 +58,103 @@ def ready(request: HttpRequest) -> JsonResponse:
         _is_migrated.cache_clear()
         return _not_ready("The database has an older schema. Run `manage.py migrate`.")
     return JsonResponse({"status": "ok"})
+
+
+def overview(request: HttpRequest) -> JsonResponse:
+    """Every part with its status and milliseconds. 503 without the database, else 200: the rest may be away."""
+    parts = recent_parts()
+    if not parts["database"].is_ok:
+        status = "down"
+    else:
+        status = "ok" if all(part.is_ok for part in parts.values()) else "degraded"
+    shown = {name: _shown(part) for name, part in parts.items()}
+    if status == "down":
+        return JsonResponse({"status": status, "parts": shown}, status=503, headers={"Retry-After": "1"})
+    return JsonResponse({"status": status, "parts": shown})
+
+
+def recent_parts() -> dict[str, Part]:
+    """How the parts are, or were less than a second ago."""
+    with _recent.lock:
+        if time.monotonic() - _recent.at > _GOOD_FOR_S:
+            _recent.parts, _recent.at = probe_parts(), time.monotonic()
+        return _recent.parts
+
+
+def probe_parts() -> dict[str, Part]:
+    """Looks at all parts at once; returns within half a second, whatever hangs."""
+    probes: dict[str, Callable[[], None]] = {
+        # The parameters are read here: each thread has a connection of its own.
+        "database": partial(_probe_database, connection.get_connection_params()),
+        "cache": _probe_cache,
+        "worker": _probe_worker,
+    }
+    began = time.monotonic()
+    running = {name: _executor.submit(_timed, probe) for name, probe in probes.items()}
+    return {name: _outcome(future, began + PROBE_TIMEOUT_S) for name, future in running.items()}
+
+
+class _Recent:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.at = float("-inf")
+        self.parts: dict[str, Part] = {}
+
+
+_recent = _Recent()
+# A probe that hangs ends by its own time-outs after two seconds at most; others find a free thread meanwhile.
+_executor = ThreadPoolExecutor(max_workers=12, thread_name_prefix="health")
+
+
+def _timed(probe: Callable[[], None]) -> Part:
+    began = time.perf_counter()
+    try:
+        probe()
+    except _Down as error:
+        return Part("down", _ms_since(began), str(error))
+    return Part("ok", _ms_since(began))
+
+
+def _outcome(future: Future[Part], deadline: float) -> Part:
+    try:
+        return future.result(max(0.0, deadline - time.monotonic()))
+    except DeadlineError:
+        future.cancel()
+        return Part("down", PROBE_TIMEOUT_S * 1000, "No answer within half a second.")
+
+
+def _probe_database(params: dict[str, Any]) -> None:
+    # Not through the pool: its threads may all be busy, and a dead one would have to be waited for.
+    try:
+        with psycopg.connect(**{**params, "connect_timeout": 2}, autocommit=True) as direct:
+            direct.execute("SELECT 1")
+    except psycopg.Error as error:
+        raise _Down("It does not answer.") from error
+
+
+def _probe_cache() -> None:
+    try:
+        get_redis_connection("default").ping()
+    except (RedisError, OSError) as error:
+        raise _Down("It does not answer. Writes and searches go on without it.") from error
+
+
+def _probe_worker() -> None:
+    try:
+        heartbeat = shared_cache.get(HEARTBEAT)
+    except (RedisError, OSError) as error:
+        raise _Down("It gets no work without the cache, which is its queue. Work waits in the outbox.") from error
+    if heartbeat is None:
+        raise _Down("No sign of life for half a minute. Work waits in the outbox.")
+
+
+def _shown(part: Part) -> dict[str, Any]:
+    shown: dict[str, Any] = {"status": part.status, "ms": part.ms}
+    return shown | {"detail": part.detail} if part.detail else shown
+
+
+def _ms_since(began: float) -> float:
+    return round((time.perf_counter() - began) * 1000, 2)
 
 
 @cache

@@ -53,7 +53,8 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_COOKIES
 SESSION_COOKIE_HTTPONLY = True
 SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"
-if env.bool("BEHIND_PROXY", default=False):
+BEHIND_PROXY = env.bool("BEHIND_PROXY", default=False)
+if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     USE_X_FORWARDED_HOST = True
 
@@ -83,6 +84,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     # Before the request's log line: a page's twenty files are no events.
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "mem0stack.middleware.measure",
     "mem0stack.middleware.RequestMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "mem0stack.middleware.SlashMiddleware",
@@ -292,3 +294,6 @@ LOGGING = {
     "loggers": {"django": {"handlers": [], "propagate": True}, "celery": {"handlers": [], "propagate": True}},
 }
 DJANGO_STRUCTLOG_CELERY_ENABLED = False
+# Our middleware has made sure that it is a plain word; a correlation id would be a caller's free text.
+DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True
+DJANGO_STRUCTLOG_TRUST_UPSTREAM_CORRELATION_ID = False

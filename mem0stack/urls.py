@@ -11,7 +11,7 @@ from rest_framework.reverse import reverse
 from rest_framework.views import APIView
 
 from accounts import api as accounts_api
-from mem0stack import health
+from mem0stack import health, metrics
 from mem0stack.lib.rest import refuse_unknown
 from memories.api import urls as memories_urls
 
@@ -34,8 +34,10 @@ class Root(APIView):
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="docs"), name="home"),
+    path("health/", health.overview, name="health"),
     path("health/live", health.live, name="live"),
     path("health/ready", health.ready, name="ready"),
+    path("metrics", metrics.Metrics.as_view(), name="metrics"),
     path("api/v2/", Root.as_view(), name="root"),
     path("api/v2/", include(accounts_api)),
     path("api/v2/", include(memories_urls)),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mem0stack.lib.metrics import EMBEDDING_SECONDS
 from memories.models import DIMENSIONS
 
 # Past this length the mean of a text's words hardly moves, while 64,000 characters would cost 39 ms.
@@ -24,12 +25,14 @@ def embed_documents(texts: Sequence[str]) -> list[Vector]:
     if not texts:
         return []
     # WordLlama pads a batch to its longest text, so one long text would slow down all the others.
-    return [_embed(text) for text in texts]
+    with EMBEDDING_SECONDS.labels("documents").time():
+        return [_embed(text) for text in texts]
 
 
 def embed_query(text: str) -> Vector:
     """The vector of a query, in the same space as `embed_documents`."""
-    return _embed(text)
+    with EMBEDDING_SECONDS.labels("query").time():
+        return _embed(text)
 
 
 def warm_up() -> None:

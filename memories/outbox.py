@@ -26,6 +26,7 @@ from redis.exceptions import RedisError
 
 from accounts.actors import Actor, acting_as
 from mem0stack.lib.bulk import insert_many
+from mem0stack.lib.metrics import CACHE_FAILURES, OUTBOX_DELIVERIES
 from memories.models import OutboxDelivery, OutboxEvent
 
 log = structlog.get_logger(__name__)
@@ -121,6 +122,7 @@ def drain(owner_id: int) -> int:
         # A batch that was not full was the last one: what committed since has nudged again.
         while made == BATCH:
             made = _deliver(actor, owner_id, name, consumer)
+            OUTBOX_DELIVERIES.labels(name, "done").inc(made)
             delivered += made
     return delivered
 
@@ -276,6 +278,7 @@ def _note_failure(failed: OutboxDelivery, error: Exception) -> None:
         state=OutboxDelivery.DeliveryState.DEAD if dead else OutboxDelivery.DeliveryState.WAITING,
         updated_at=Now(),
     )
+    OUTBOX_DELIVERIES.labels(failed.consumer, "dead" if dead else "failed").inc()
     log.warning(
         "outbox_delivery_failed",
         owner_id=failed.owner_id,
@@ -304,6 +307,7 @@ def _nudge(owner_id: int) -> None:
             # Not at once: what the owner writes in the next moment then needs no nudge of its own.
             current_app.send_task("memories.tasks.drain_outbox", [owner_id], countdown=_NUDGE_WAITS_S)
     except (BrokerError, RedisError, OSError) as error:
+        CACHE_FAILURES.labels("nudge").inc()
         log.warning("outbox_nudge_failed", owner_id=owner_id, error=type(error).__name__)
 
 
@@ -312,6 +316,7 @@ def _forget_nudge(owner_id: int) -> None:
     try:
         cache.delete(_nudged(owner_id))
     except (RedisError, OSError) as error:
+        CACHE_FAILURES.labels("forget_nudge").inc()
         log.warning("outbox_nudge_not_forgotten", owner_id=owner_id, error=type(error).__name__)
 
 

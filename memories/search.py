@@ -21,6 +21,7 @@ from pgvector.django import MaxInnerProduct
 from accounts.actors import Actor, acting_as
 from accounts.models import Scope
 from mem0stack.lib.errors import InvalidArgument
+from mem0stack.lib.metrics import SEARCH_STAGE_SECONDS
 from memories import statistics, texts
 from memories.embeddings import Vector, embed_query
 from memories.filters import EVERYTHING, Filter, fields_named, to_q
@@ -93,13 +94,16 @@ def search(
     texts.check_time("as_of", as_of)
     _check(query, top_k=top_k, threshold=threshold, expand=expand, token_budget=token_budget)
     # Before the transaction, and so are the terms: it holds database work only.
-    vector, terms = embed_query(query), query_terms(query)
+    with SEARCH_STAGE_SECONDS.labels("embed").time():
+        vector, terms = embed_query(query), query_terms(query)
     with acting_as(actor):
-        arms = [_within(arm, actor, filters, namespace, as_of) for arm in Memory.objects.arms(actor)]
-        best = _best(actor, arms, vector, terms, top_k=top_k)
-        hits = _read([candidate for candidate in best if candidate.score >= threshold])
-        if expand:
-            hits = _with_neighbours(hits, Memory.objects.visible_to(actor).searchable(as_of=as_of), expand)
+        with SEARCH_STAGE_SECONDS.labels("candidates").time():
+            arms = [_within(arm, actor, filters, namespace, as_of) for arm in Memory.objects.arms(actor)]
+            best = _best(actor, arms, vector, terms, top_k=top_k)
+        with SEARCH_STAGE_SECONDS.labels("read").time():
+            hits = _read([candidate for candidate in best if candidate.score >= threshold])
+            if expand:
+                hits = _with_neighbours(hits, Memory.objects.visible_to(actor).searchable(as_of=as_of), expand)
     kept = _fit(hits, token_budget)
     took_ms = (time.perf_counter() - started) * 1000
     log.debug("searched", owner_id=actor.owner_id, hits=len(kept), took_ms=round(took_ms, 2))

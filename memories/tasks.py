@@ -1,10 +1,20 @@
 """Work for the Celery worker: thin, safe to run twice."""
 
+import structlog
 from celery import shared_task
 from celery.signals import worker_ready
+from django.core.cache import cache
+from redis.exceptions import RedisError
 
+from mem0stack.lib.metrics import CACHE_FAILURES
 from memories import outbox
 from memories.services.purging import purge
+
+log = structlog.get_logger(__name__)
+
+# There while a worker does its periodic work, which comes every 10 seconds.
+HEARTBEAT = "worker-alive"
+_HEARTBEAT_LASTS_S = 30
 
 
 @shared_task  # type: ignore[untyped-decorator]  # celery has no types
@@ -15,7 +25,8 @@ def drain_outbox(owner_id: int) -> int:
 
 @shared_task  # type: ignore[untyped-decorator]  # celery has no types
 def drain_everything() -> None:
-    """Deliver what waits in any owner's outbox: what a lost nudge left behind."""
+    """Deliver what waits in any owner's outbox: what a lost nudge left behind. Shows that there is a worker."""
+    _beat()
     for owner_id in outbox.owners_with_work():
         drain_outbox.delay(owner_id)
 
@@ -36,3 +47,11 @@ def purge_overdue() -> None:
 def _catch_up(**_: object) -> None:
     for task in (drain_everything, prune_outbox, purge_overdue):
         task.delay()
+
+
+def _beat() -> None:
+    try:
+        cache.set(HEARTBEAT, 1, timeout=_HEARTBEAT_LASTS_S)
+    except (RedisError, OSError) as error:
+        CACHE_FAILURES.labels("heartbeat").inc()
+        log.warning("worker_heartbeat_lost", error=type(error).__name__)

@@ -29,6 +29,7 @@ from tests.people import PLACES, Caller, People, Space, fill, snapshot
 EXCEPTIONS = {
     "": "the home page, which leads to the documentation",
     "health/": "said to everybody: whether the service lives",
+    "metrics": "figures of the whole service, for this machine and staff; see tests/mem0stack/test_metrics.py",
     "api/schema/": "the description of the API",
     "api/docs/": "the description of the API",
     "api/redoc/": "the description of the API",

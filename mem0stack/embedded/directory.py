@@ -52,6 +52,7 @@ def make_home(home: Home) -> None:
     home.run.chmod(0o711 if is_root else 0o700)
     home.logs.mkdir(mode=0o700, exist_ok=True)
     home.ready.mkdir(mode=0o700, exist_ok=True)
+    home.metrics.mkdir(mode=0o700, exist_ok=True)
 
 
 def check_reachable(home: Home, account: Account) -> None:

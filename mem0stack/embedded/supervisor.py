@@ -114,7 +114,8 @@ class Supervisor:
             report(Event("notice", f"Ended {ended} process(es) that an earlier supervisor left behind"))
         directory.check_port(self._options.host, self._options.port)
         directory.make_secret_key(home)
-        for stale in home.ready.iterdir():
+        # Figures begin anew with the service: a later process may get the number of an earlier one, and its file.
+        for stale in (*home.ready.iterdir(), *home.metrics.iterdir()):
             stale.unlink()
         self._save()
         static = prepare.StaticFiles(home, self._fingerprint, self._environ())
@@ -190,6 +191,10 @@ class Supervisor:
             **more,
         }
 
+    def _metrics_environ(self) -> dict[str, str]:
+        # Before Python starts there: prometheus_client decides at its import.
+        return {"PROMETHEUS_MULTIPROC_DIR": str(self._home.metrics)}
+
     def _web(self) -> Program:
         host, port = self._options.host, self._options.port
         words = [
@@ -204,7 +209,9 @@ class Supervisor:
             name="web",
             words=words,
             log=self._home.logs / "web.log",
-            environ=self._environ(DATABASE_POOL_MIN_SIZE=os.environ.get("DATABASE_POOL_MIN_SIZE", "4")),
+            environ=self._environ(
+                DATABASE_POOL_MIN_SIZE=os.environ.get("DATABASE_POOL_MIN_SIZE", "4"), **self._metrics_environ()
+            ),
             is_ready=lambda pid: ready.count(self._home.ready, "web", pid) >= _WEB_WORKERS and _web_answers(host, port),
             options={"cwd": settings.BASE_DIR},
         )
@@ -221,7 +228,7 @@ class Supervisor:
             name="worker",
             words=words,
             log=self._home.logs / "worker.log",
-            environ=self._environ(),
+            environ=self._environ(**self._metrics_environ()),
             is_ready=lambda pid: ready.count(self._home.ready, "worker", pid) > 0,
             options={"cwd": settings.BASE_DIR},
         )

@@ -73,6 +73,11 @@ class Home:
         return self.run / "ready"
 
     @property
+    def metrics(self) -> Path:
+        """Each web and worker process keeps its figures in files here."""
+        return self.run / "metrics"
+
+    @property
     def valkey_binary(self) -> Path:
         """A copy, made only where the servers' account cannot reach the installed one."""
         return self.root / "valkey-server"

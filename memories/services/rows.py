@@ -1,14 +1,17 @@
 """The rows behind a memory: names, postings, categories, history, and the lock every change begins with."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
-from django.db import connection
+from django.db import connection, transaction
 
 from accounts.actors import Actor
 from mem0stack.lib.bulk import as_json, insert_many
 from mem0stack.lib.errors import Forbidden, NotFound
+from mem0stack.lib.metrics import WRITES
 from memories import texts
 from memories.lexical import tag_term
 from memories.models import App, Category, Memory, MemoryCategory, MemoryHistory, Namespace
@@ -124,3 +127,10 @@ def record_all(
             for memory, event, before, after in changes
         ]
     )
+    counted = Counter(event for _, event, _, _ in changes)
+    transaction.on_commit(partial(_count_writes, counted), robust=True)
+
+
+def _count_writes(events: Mapping[str, int]) -> None:
+    for event, number in events.items():
+        WRITES.labels(event).inc(number)

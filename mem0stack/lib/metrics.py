@@ -1,0 +1,52 @@
+"""What the service counts and times while it works. docs/metrics.md says what each means.
+
+Every process writes its own file below PROMETHEUS_MULTIPROC_DIR, which `mem0stack/metrics.py` adds up. Without that
+variable, as in commands and tests, the figures stay in the process. Labels are words of ours, never a caller's.
+"""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_STAGE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+_EMBEDDING_BUCKETS = (0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0)
+
+REQUEST_SECONDS = Histogram(
+    "mem0_http_request_seconds",
+    "Time from a request's arrival in Django to its reply.",
+    ["method", "route", "status"],
+    buckets=_REQUEST_BUCKETS,
+)
+# livesum: what a killed process had in hand is in nobody's hand any more.
+REQUESTS_IN_PROGRESS = Gauge(
+    "mem0_http_requests_in_progress", "Requests that are being answered now.", multiprocess_mode="livesum"
+)
+DATABASE_FAILURES = Counter(
+    "mem0_database_failures", "REST requests answered 503, by the reply's code: unavailable or timeout.", ["code"]
+)
+SEARCH_STAGE_SECONDS = Histogram(
+    "mem0_search_stage_seconds",
+    "Time of a search's stages: embed, candidates, read.",
+    ["stage"],
+    buckets=_STAGE_BUCKETS,
+)
+EMBEDDING_SECONDS = Histogram(
+    "mem0_embedding_seconds",
+    "Time to turn the texts of one call into vectors: documents or query.",
+    ["what"],
+    buckets=_EMBEDDING_BUCKETS,
+)
+WRITES = Counter("mem0_writes", "Changes to memories that have committed, by history event.", ["event"])
+OUTBOX_DELIVERIES = Counter(
+    "mem0_outbox_deliveries",
+    "Outbox deliveries by consumer and outcome: done, failed (tried again), dead (given up).",
+    ["consumer", "outcome"],
+)
+CACHE_FAILURES = Counter(
+    "mem0_cache_failures", "Times that Valkey was away: at nudge, forget_nudge or heartbeat.", ["operation"]
+)
+
+# There from the start with 0, so that the first one is a rise.
+for _code in ("unavailable", "timeout"):
+    DATABASE_FAILURES.labels(_code)
+for _operation in ("nudge", "forget_nudge", "heartbeat"):
+    CACHE_FAILURES.labels(_operation)

@@ -1,5 +1,7 @@
 """What all our management commands share: a caller's mistake is a sentence and exit status 1, no traceback."""
 
+import logging
+import os
 from typing import Any
 
 from django.conf import settings
@@ -13,6 +15,12 @@ class ServiceCommand(BaseCommand):
     """A command that works beside a running service, found by `--home` or MEM0_HOME."""
 
     requires_system_checks: list[str] = []
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        if "LOG_LEVEL" not in os.environ:
+            # A person reads this; what the service notes for its logs is not for them.
+            logging.getLogger().setLevel(logging.WARNING)
+        super().run_from_argv(argv)
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         try:

@@ -18,12 +18,25 @@ _django = get_wsgi_application()
 from memories.embeddings import warm_up  # noqa: E402  Django must be set up before models are imported
 
 
+# What a refused body may still send before its sender is hung up on.
+_DRAINED = 64 * 1024 * 1024
+
+
 def application(environ: dict[str, Any], start_response: Any) -> Any:
-    """Django, which reads nothing of a body without a length: a chunked one is read here, as far as the limit."""
+    """Django, which reads nothing of a body without a length: a chunked one is read here, as far as the limit.
+
+    What nobody read of a body is read and dropped before the reply: the server resets the connection of a client that
+    still sends, and he would see "disconnected" in place of the 413 or 401 that says why.
+    """
+    source = environ["wsgi.input"]
     if "CONTENT_LENGTH" not in environ and "HTTP_TRANSFER_ENCODING" in environ:
-        body = environ["wsgi.input"].read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
+        body = source.read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
         environ |= {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
-    return _django(environ, start_response)
+    reply = _django(environ, start_response)
+    left = _DRAINED
+    while left > 0 and (dropped := source.read(65_536)):
+        left -= len(dropped)
+    return reply
 
 
 # The first connection asks whether row-level security binds this role; a process that it does not bind must not serve.

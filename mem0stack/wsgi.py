@@ -17,7 +17,6 @@ _django = get_wsgi_application()
 
 from memories.embeddings import warm_up  # noqa: E402  Django must be set up before models are imported
 
-
 # What a refused body may still send before its sender is hung up on.
 _DRAINED = 64 * 1024 * 1024
 

@@ -44,9 +44,18 @@ OUTBOX_DELIVERIES = Counter(
 CACHE_FAILURES = Counter(
     "mem0_cache_failures", "Times that Valkey was away: at nudge, forget_nudge or heartbeat.", ["operation"]
 )
+# livemax: as long as one living process finds it away.
+BREAKER_OPEN = Gauge(
+    "mem0_breaker_open",
+    "1 while a process does not try this part because it failed several times in a row, else 0.",
+    ["part"],
+    multiprocess_mode="livemax",
+)
 
 # There from the start with 0, so that the first one is a rise.
 for _code in ("unavailable", "timeout"):
     DATABASE_FAILURES.labels(_code)
 for _operation in ("nudge", "forget_nudge", "heartbeat"):
     CACHE_FAILURES.labels(_operation)
+for _part in ("valkey", "embedder", "model"):
+    BREAKER_OPEN.labels(_part)

@@ -208,6 +208,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 10.0,
         "options": {"expires": 10.0},
     },
+    "take up operations that wait": {
+        "task": "memories.tasks.resume_operations",
+        "schedule": 30.0,
+        "options": {"expires": 30.0},
+    },
     "remove what the outboxes are done with": {"task": "memories.tasks.prune_outbox", "schedule": 300.0},
     "purge what was deleted over 30 days ago": {"task": "memories.tasks.purge_overdue", "schedule": 6 * 3600.0},
 }

@@ -16,7 +16,7 @@ from django.utils import timezone
 from pgvector.django import HalfVectorField
 from uuid_utils.compat import uuid7
 
-from memories.querysets import MemoryQuerySet, OperationQuerySet, ShareQuerySet
+from memories.querysets import MemoryQuerySet, OperationQuerySet, RelationQuerySet, ShareQuerySet
 
 DIMENSIONS = 256
 LABEL_LENGTH = 128
@@ -59,6 +59,10 @@ class Event(models.TextChoices):
     REJECT = "REJECT"
     MERGE = "MERGE"
     SHARE = "SHARE"
+
+
+class RelationKind(models.TextChoices):
+    DERIVED_FROM = "derived_from"  # the source says so
 
 
 class OperationKind(models.TextChoices):
@@ -345,6 +349,33 @@ class MemoryHistory(models.Model):
         return f"{self.event} v{self.version}"
 
 
+class Relation(models.Model):
+    """How one memory hangs together with another of the same owner: `source` is `relation` `target`."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    owner = owner_key()
+    source = inner_key("Memory")
+    target = inner_key("Memory")
+    relation = models.CharField(max_length=16, choices=RelationKind.choices)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = RelationQuerySet.as_manager()
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=["owner", "source", "relation", "target"], name="relation_once"),
+            models.CheckConstraint(condition=~Q(source=F("target")), name="relation_of_two"),
+            models.CheckConstraint(condition=Q(relation__in=RelationKind.values), name="relation_kind"),
+        )
+        indexes = (
+            models.Index(fields=["owner", "target", "relation"], name="relation_by_target"),
+            models.Index(fields=["owner", "-created_at", "-id"], name="relation_by_creation"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.source_id} {self.relation} {self.target_id}"
+
+
 class Share(models.Model):
     """The owner's grant to another user to read one memory or one namespace, or to add to a namespace.
 
@@ -463,8 +494,12 @@ class Operation(models.Model):
     namespace = inner_key("Namespace", null=True, blank=True)
     kind = models.CharField(max_length=16, choices=OperationKind.choices)
     state = models.CharField(max_length=16, choices=OperationState.choices, default=OperationState.WAITING)
+    # The memories it works on; some may lie in another's space, or be gone by now.
+    sources = ArrayField(models.UUIDField(), null=True)
     error = models.CharField(max_length=200, blank=True, default="", help_text="A word for programs: no_model.")
     result = models.JSONField(null=True, blank=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    not_before = models.DateTimeField(null=True, blank=True, help_text="When it is tried again after a failure.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
 
@@ -474,6 +509,11 @@ class Operation(models.Model):
         indexes = (
             models.Index(fields=["owner", "-created_at", "-id"], name="operation_by_creation"),
             models.Index(fields=["owner", "state", "-created_at", "-id"], name="operation_by_state"),
+            models.Index(
+                fields=["owner", "not_before"],
+                name="operation_unfinished",
+                condition=Q(state__in=["waiting", "running"]),
+            ),
         )
         constraints = (
             models.CheckConstraint(condition=Q(kind__in=OperationKind.values), name="operation_kind"),

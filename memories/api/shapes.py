@@ -13,6 +13,7 @@ from memories.models import (
     Kind,
     OperationKind,
     OperationState,
+    RelationKind,
     Standing,
     State,
     Verdict,
@@ -242,10 +243,20 @@ class OperationReply(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     kind = serializers.ChoiceField(choices=OperationKind.choices)
     state = serializers.ChoiceField(choices=OperationState.choices)
-    error = serializers.CharField(allow_null=True, help_text="no_model: there is no model to do it with.")
+    error = serializers.CharField(
+        allow_null=True, help_text="Why it was skipped, failed or is tried again: no_model, timeout, bad_answer, ..."
+    )
     result = serializers.JSONField(allow_null=True)
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
+
+
+class RelationReply(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    source = serializers.UUIDField(help_text="The memory that the relation is said of.")
+    relation = serializers.ChoiceField(choices=RelationKind.choices)
+    target = serializers.UUIDField()
+    created_at = serializers.DateTimeField()
 
 
 class FeedbackReply(serializers.Serializer[Any]):

@@ -51,9 +51,21 @@ def _moment(text: str) -> datetime:
 
 def test_the_set_is_as_large_as_promised(memories: dict[str, Any], queries: list[Any]) -> None:
     assert len(memories) >= 280
-    assert len(queries) >= 160
+    assert len(queries) >= 320
     assert sum(query["type"] == "none" for query in queries) >= 36
     assert sum("superseded_by" in memory for memory in memories.values()) >= 25
+
+
+def test_the_readme_tells_the_figures(memories: dict[str, Any], queries: list[Any]) -> None:
+    readme = (CODING / "README.md").read_text(encoding="utf-8")
+
+    assert f"{len(memories)} memories" in readme
+    assert f"{len(queries)} questions" in readme
+    for name, number in Counter(query["type"] for query in queries).items():
+        assert f"| {name} | {number} |" in readme
+    for name, number in Counter(memory["namespace"] for memory in memories.values()).items():
+        asked = sum(query["namespace"] == name for query in queries)
+        assert f"| `{name}` | {number} | {asked} |" in readme
 
 
 def test_every_memory_passes_the_checks_of_a_write(memories: dict[str, Any]) -> None:

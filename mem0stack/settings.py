@@ -209,6 +209,7 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 10.0},
     },
     "remove what the outboxes are done with": {"task": "memories.tasks.prune_outbox", "schedule": 300.0},
+    "remove what the access log has kept long enough": {"task": "memories.tasks.prune_access_log", "schedule": 3600.0},
     "purge what was deleted over 30 days ago": {"task": "memories.tasks.purge_overdue", "schedule": 6 * 3600.0},
 }
 CELERY_BROKER_TRANSPORT_OPTIONS = {
@@ -216,6 +217,10 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "max_retries": 0,
     "global_keyprefix": "mem0:",
 }
+
+# Access log --------------------------------------------------------------------------------------------------------
+
+ACCESS_LOG_KEEP_DAYS = env.int("ACCESS_LOG_KEEP_DAYS", default=90)
 
 # REST ---------------------------------------------------------------------------------------------------------------
 
@@ -258,6 +263,7 @@ SPECTACULAR_SETTINGS = {
         "StandingEnum": "memories.models.Standing.choices",
         "OperationKindEnum": "memories.models.OperationKind.choices",
         "OperationStateEnum": "memories.models.OperationState.choices",
+        "AccessActionEnum": "memories.models.AccessAction.choices",
     },
 }
 

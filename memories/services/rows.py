@@ -117,7 +117,7 @@ def record_all(
                 owner_id=memory.owner_id,
                 memory_id=memory.id,
                 event=event,
-                by=actor.user,
+                by=actor.caller,
                 door=actor.door,
                 app=actor.app,
                 version=memory.version,

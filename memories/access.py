@@ -74,10 +74,11 @@ def note(actor: Actor, action: AccessAction, memories: Iterable[Memory]) -> None
             _log.put(_Shown(actor, action, shown, timezone.now()))
 
 
-def record_staff_view(staff: User, memories: Iterable[Memory], *, request_id: str | None = None) -> None:
-    """Staff is being shown these memories: others' are recorded for their owners, in the caller's transaction."""
+def record_staff_view(staff: User, memories: Iterable[tuple[int, UUID]], *, request_id: str | None = None) -> None:
+    """Staff is being shown these memories, each given by its owner and id. Others' are recorded for their owners, in
+    the caller's transaction."""
     actor = Actor(user=staff, door="admin", request_id=request_id)
-    others = tuple({(memory.owner_id, memory.id) for memory in memories if memory.owner_id != staff.pk})
+    others = tuple({(owner_id, memory_id) for owner_id, memory_id in memories if owner_id != staff.pk})
     _insert(_Shown(actor, AccessAction.STAFF_VIEW, others, timezone.now()).rows())
 
 

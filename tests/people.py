@@ -173,7 +173,8 @@ def fill(owner: Person, grantee: Person) -> Space:
     space.shares["lone"] = services.share(actor, grantee=grantee.name, memory_id=space.memories["lone"])[0].pk
     space.shares["open"] = services.share(actor, grantee=grantee.name, namespace=space.word("open", "namespace"))[0].pk
     with acting_as(Actor.system("test: staff looks")):
-        access.record_staff_view(grantee.user, Memory.objects.filter(owner_id=owner.id))
+        shown = Memory.objects.filter(owner_id=owner.id)
+        access.record_staff_view(grantee.user, shown.values_list("owner_id", "id"))
     outbox.drain(owner.id)
     with acting_as(actor):
         for model, found in ((Category, space.categories), (App, space.apps)):

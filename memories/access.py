@@ -98,7 +98,8 @@ def prune() -> int:
 
 
 def _insert(rows: Sequence[AccessLog]) -> int:
-    # A reference locks its memory's row for a moment. In the order that all writers keep to, nobody waits in a circle.
+    # A reference keeps its memory's row from being removed until the commit. Whoever changes memories locks them with
+    # `no_key`, which does not wait for that; for the purge, which does, in the order that all writers keep to.
     ordered = sorted(rows, key=lambda row: row.memory_id)
     insert_many(ordered)
     return len(rows)

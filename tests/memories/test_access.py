@@ -193,6 +193,36 @@ def test_a_database_that_is_away_costs_the_rows_and_nothing_else(
     assert len(rows(alice)) == 1, "and it goes on when the database is back"
 
 
+def test_writers_and_the_log_do_not_wait_for_each_other(people: People) -> None:
+    alice = people.alice
+    ids = remember(alice, "One.", "Two.")
+    noted, done = threading.Event(), threading.Event()
+
+    def note_slowly() -> None:
+        try:
+            with acting_as(Actor.system("test")):
+                shown = tuple((alice.id, one) for one in ids)
+                access._insert(access._Shown(alice.actor, AccessAction.READ, shown, timezone.now()).rows())
+                noted.set()
+                done.wait(10)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=note_slowly)
+    thread.start()
+    noted.wait(10)
+    try:
+        with acting_as(alice.actor), connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '2s'")
+            services.update(alice.actor, ids[0], {"content": "Three."})
+            services.add(alice.actor, NewMemory("Two.", tags=["known already"]))
+            assert services.delete_all(alice.actor, everything=True) == 2
+    finally:
+        done.set()
+        thread.join()
+    assert len(rows(alice)) == 2
+
+
 def test_a_memory_that_is_purged_meanwhile_takes_no_others_along(people: People) -> None:
     alice = people.alice
     kept, gone = remember(alice, "Kept.", "Gone.")

@@ -55,6 +55,14 @@ class _Newest(ChangeList):  # type: ignore[misc]  # unfold has no types
         ordering: Sequence[str] = self.model_admin.get_ordering(request)
         return ordering
 
+    def get_filters_params(self, params: Any = None) -> dict[str, Any]:
+        """Without those that need an owner where none is chosen: the box may have been emptied with others set."""
+        found: dict[str, Any] = super().get_filters_params(params)
+        if not "".join(found.get(OwnerFilter.parameter_name, "")).strip():
+            for field, _ in self.model_admin.filters_within_owner:
+                found.pop(f"{field}__exact", None)
+        return found
+
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet[Any]:
         rows: QuerySet[Any] = self.model_admin.listed(request, super().get_queryset(request, *args, **kwargs))
         return rows

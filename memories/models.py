@@ -1,9 +1,9 @@
 """What a memory is, and what may never be untrue of it.
 
-Every table here holds users' data: it has an immutable `owner`, every unique constraint begins with it, and every
-reference between two of them carries it too (composite foreign keys, in the migrations; Django's own constraint is
-off). So PostgreSQL itself refuses a row that points into somebody else's space, and the tables can be distributed by
-owner.
+Every table but those under "Of the instance" holds users' data: it has an immutable `owner`, every unique constraint
+begins with it, and every reference between two of them carries it too (composite foreign keys, in the migrations;
+Django's own constraint is off). So PostgreSQL itself refuses a row that points into somebody else's space, and the
+tables can be distributed by owner.
 """
 
 from typing import Any
@@ -71,6 +71,17 @@ class OperationState(models.TextChoices):
     DONE = "done"
     FAILED = "failed"
     SKIPPED = "skipped"  # there was nothing to do it with
+
+
+class Purpose(models.TextChoices):
+    EMBEDDER = "embedder"  # texts to vectors
+    MODEL = "model"  # chat: a prompt to a reply
+
+
+class ProviderKind(models.TextChoices):
+    OPENAI = "openai", "OpenAI"
+    AZURE = "azure", "Azure OpenAI"
+    COMPATIBLE = "compatible", "Compatible with OpenAI (Ollama, vLLM, LiteLLM, ...)"
 
 
 class Verdict(models.TextChoices):
@@ -519,3 +530,47 @@ class OwnerStatistics(models.Model):
 
     def __str__(self) -> str:
         return f"{self.memories} memories"
+
+
+# Of the instance ----------------------------------------------------------------------------------------------------
+
+
+class ProviderSettings(models.Model):
+    """Which provider embeds texts or answers prompts, for everybody. It replaces what the environment says; an
+    inactive row switches the provider off. `memories.providers` reads it."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    purpose = models.CharField(max_length=16, choices=Purpose.choices, unique=True)
+    is_active = models.BooleanField(default=True)
+    kind = models.CharField(max_length=16, choices=ProviderKind.choices, default=ProviderKind.OPENAI)
+    base_url = models.CharField(
+        "address",
+        max_length=500,
+        blank=True,
+        default="",
+        help_text="Such as http://localhost:11434/v1. For OpenAI itself leave it empty.",
+    )
+    api_version = models.CharField(max_length=32, blank=True, default="", help_text="Azure only: 2024-10-21.")
+    model = models.CharField(
+        max_length=200, help_text="Such as text-embedding-3-small. For Azure the name of the deployment."
+    )
+    dimensions = models.PositiveIntegerField(default=512, help_text="Embedder only: how many numbers a vector has.")
+    batch_size = models.PositiveIntegerField(default=64, help_text="Embedder only: how many texts a request carries.")
+    timeout_ms = models.PositiveIntegerField(default=30_000, help_text="Longest time of a request of the worker.")
+    query_budget_ms = models.PositiveIntegerField(
+        default=150, help_text="Embedder only: what a search waits before it answers without the provider."
+    )
+    requests_a_minute = models.PositiveIntegerField(default=0, help_text="At most so many; 0 is no limit.")
+    # `env:NAME`, or encrypted by SECRET_KEY. Never shown.
+    key = models.CharField(max_length=1000, blank=True, default="", editable=False)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        verbose_name_plural = "provider settings"
+        constraints = (
+            models.CheckConstraint(condition=Q(purpose__in=Purpose.values), name="provider_purpose"),
+            models.CheckConstraint(condition=Q(kind__in=ProviderKind.values), name="provider_kind"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.purpose}: {self.model}"

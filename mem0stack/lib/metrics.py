@@ -42,7 +42,18 @@ OUTBOX_DELIVERIES = Counter(
     ["consumer", "outcome"],
 )
 CACHE_FAILURES = Counter(
-    "mem0_cache_failures", "Times that Valkey was away: at nudge, forget_nudge or heartbeat.", ["operation"]
+    "mem0_cache_failures", "Times that Valkey was away: at nudge, forget_nudge, heartbeat or provider.", ["operation"]
+)
+PROVIDER_CALLS = Counter(
+    "mem0_provider_calls",
+    "Requests to a provider by purpose (embedder, model) and outcome: ok, or the word for what was wrong.",
+    ["purpose", "outcome"],
+)
+PROVIDER_SECONDS = Histogram(
+    "mem0_provider_seconds",
+    "Time of a request to a provider, by purpose: embedder or model.",
+    ["purpose"],
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
 # livemax: as long as one living process finds it away.
 BREAKER_OPEN = Gauge(
@@ -55,7 +66,10 @@ BREAKER_OPEN = Gauge(
 # There from the start with 0, so that the first one is a rise.
 for _code in ("unavailable", "timeout"):
     DATABASE_FAILURES.labels(_code)
-for _operation in ("nudge", "forget_nudge", "heartbeat"):
+for _operation in ("nudge", "forget_nudge", "heartbeat", "provider"):
     CACHE_FAILURES.labels(_operation)
+for _purpose in ("embedder", "model"):
+    PROVIDER_CALLS.labels(_purpose, "ok")
+    PROVIDER_SECONDS.labels(_purpose)
 for _part in ("valkey", "embedder", "model"):
     BREAKER_OPEN.labels(_part)

@@ -24,6 +24,7 @@ OPEN_TABLES = {
     "django_admin_log": "Django's own; written by staff pages only",
     "django_content_type": "Django's own",
     "django_migrations": "Django's own",
+    "memories_providersettings": "of the instance: whom to ask for vectors and replies; holds no memories",
     "django_session": "read to find out who is calling",
 }
 

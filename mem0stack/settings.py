@@ -208,6 +208,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 10.0,
         "options": {"expires": 10.0},
     },
+    "embed what waits for the provider": {
+        "task": "memories.tasks.embed_waiting",
+        "schedule": 15.0,
+        "options": {"expires": 15.0},
+    },
     "remove what the outboxes are done with": {"task": "memories.tasks.prune_outbox", "schedule": 300.0},
     "purge what was deleted over 30 days ago": {"task": "memories.tasks.purge_overdue", "schedule": 6 * 3600.0},
 }

@@ -19,6 +19,8 @@ from uuid_utils.compat import uuid7
 from memories.querysets import MemoryQuerySet, OperationQuerySet, ShareQuerySet
 
 DIMENSIONS = 256
+# An index holds rows of up to 2,704 bytes, two of them for each dimension.
+COVERED_DIMENSIONS = 1_300
 LABEL_LENGTH = 128
 NAME_LENGTH = 200
 REASON_LENGTH = 500
@@ -71,6 +73,12 @@ class OperationState(models.TextChoices):
     DONE = "done"
     FAILED = "failed"
     SKIPPED = "skipped"  # there was nothing to do it with
+
+
+class SpaceState(models.TextChoices):
+    BUILDING = "building"  # memories are being embedded
+    ACTIVE = "active"  # searches ask it
+    RETIRED = "retired"  # was active once, or will not be
 
 
 class Purpose(models.TextChoices):
@@ -532,6 +540,40 @@ class OwnerStatistics(models.Model):
         return f"{self.memories} memories"
 
 
+class MemoryEmbedding(models.Model):
+    """A memory's vector in a provider's space; without `embedding` while the worker has yet to make it.
+
+    A write that changes the text takes the vector away in the same transaction, so whatever is here is of the text as
+    it is, and a change of tags costs no call.
+    """
+
+    pk = models.CompositePrimaryKey("owner_id", "memory_id", "space_id")
+    owner = owner_key()
+    memory = inner_key("Memory")
+    space = models.ForeignKey("EmbeddingSpace", on_delete=models.DO_NOTHING, related_name="+", db_index=False)
+    memory_version = models.PositiveIntegerField(default=0, help_text="Whose text was embedded; 0 before that.")
+    embedding = HalfVectorField(null=True, editable=False)
+    is_wide = models.BooleanField(default=False, help_text="More dimensions than an index can hold.")
+    problem = models.CharField(max_length=16, blank=True, default="", help_text="Why the provider will not embed it.")
+
+    class Meta:
+        indexes = (
+            # The far vectors of an owner are read from here alone, as the local ones from `memory_scan`.
+            models.Index(
+                fields=["owner", "space"],
+                include=["memory", "embedding"],
+                name="embedding_scan",
+                condition=Q(embedding__isnull=False, is_wide=False),
+            ),
+            models.Index(
+                fields=["owner", "space", "memory"], name="embedding_waiting", condition=Q(embedding=None, problem="")
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.memory_id} v{self.memory_version}"
+
+
 # Of the instance ----------------------------------------------------------------------------------------------------
 
 
@@ -574,3 +616,26 @@ class ProviderSettings(models.Model):
 
     def __str__(self) -> str:
         return f"{self.purpose}: {self.model}"
+
+
+class EmbeddingSpace(models.Model):
+    """What vectors of one model have in common; those of two are not to be compared."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    kind = models.CharField(max_length=16, choices=ProviderKind.choices)
+    model = models.CharField(max_length=200)
+    dimensions = models.PositiveIntegerField()
+    state = models.CharField(max_length=16, choices=SpaceState.choices, default=SpaceState.BUILDING)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    activated_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=["kind", "model", "dimensions"], name="space_once"),
+            models.UniqueConstraint(fields=["state"], name="space_active_once", condition=Q(state="active")),
+            models.UniqueConstraint(fields=["state"], name="space_building_once", condition=Q(state="building")),
+            models.CheckConstraint(condition=Q(state__in=SpaceState.values), name="space_state"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.model}, {self.dimensions} dimensions"

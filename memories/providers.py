@@ -14,6 +14,8 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as DeadlineError
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -54,6 +56,8 @@ _PAUSE_S, _LONGEST_PAUSE_S = 20.0, 600.0
 _BACKGROUND_SHARE = 0.75
 # Staff may name a variable that holds a provider's key, and no other secret of the process.
 _KEY_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*_API_KEY")
+# A search that was not waited for goes on so long at most, and so many of them at once.
+_LATE_QUERY_MS, _WAITING_QUERIES = 2_000, 16
 _ENV, _SEALED = "env:", "sealed:"
 
 Vector = NDArray[np.float32]
@@ -63,8 +67,8 @@ Result = TypeVar("Result")
 class ProviderAway(Exception):
     """The provider gave no usable answer. `reason` is one word, for logs, metrics and callers:
 
-    refused (no connection), timeout, failed (its 5xx), rate_limited, unauthorized, rejected (this request: an unknown
-    model, a text too long), garbage, wrong_dimensions, unusable (our settings), paused (not tried: it failed just now).
+    refused (no connection), timeout, failed (its 5xx), rate_limited, unauthorized, rejected (this request: a text too
+    long), garbage, wrong_dimensions, unusable (our settings), paused (not tried: it failed just now).
     `retry_after_s` is there when somebody said how long.
     """
 
@@ -104,18 +108,25 @@ class Provider:
         timeout_ms: int | None = None,
     ) -> list[Vector]:
         """A normalised vector for each text, in one request; at most `batch_size` texts. Raises ProviderAway."""
-        return self._guarded(lambda: self._embed(texts, model, dimensions, timeout_ms, background=True))
+        return self.guarded(lambda: self._embed(texts, model, dimensions, timeout_ms, background=True))
 
-    def embed_unguarded(self, text: str, *, model: str, dimensions: int, timeout_ms: int) -> Vector:
-        """One vector for a search, for a caller that has a circuit and a time-out of its own. Raises ProviderAway."""
+    def embed_query(self, text: str, *, model: str, dimensions: int) -> Vector:
+        """The vector of a search, for use inside `within_budget`, which guards it. Raises ProviderAway."""
+        # Longer than anybody waits: an answer that comes late is still good for whoever asks the same.
+        timeout_ms = max(self.query_budget_ms, min(self.timeout_ms, _LATE_QUERY_MS))
         [vector] = self._embed([text], model, dimensions, timeout_ms, background=False)
         return vector
 
+    def within_budget(self, call: Callable[[], Result]) -> Result:
+        """What `call` returns, if it does so within the query budget. Raises ProviderAway, and then `call` may still go
+        on in its thread: a socket's own time-out is one for each read, and no limit for the whole."""
+        return self.guarded(lambda: self._waited_for(call))
+
     def chat(self, messages: Sequence[Mapping[str, str]], **options: Any) -> str:
         """The model's reply to these messages; `options` are those of chat completions. Raises ProviderAway."""
-        return self._guarded(lambda: self._chat(messages, options))
+        return self.guarded(lambda: self._chat(messages, options))
 
-    def _guarded(self, call: Callable[[], Result]) -> Result:
+    def guarded(self, call: Callable[[], Result]) -> Result:
         """Through the circuit of this purpose: for what is not the provider's illness it stays closed."""
         harmless: ProviderAway | None = None
         try:
@@ -130,6 +141,18 @@ class Provider:
             PROVIDER_CALLS.labels(self.purpose, "paused").inc()
             raise ProviderAway("paused", str(error)) from None
         raise harmless
+
+    def _waited_for(self, call: Callable[[], Result]) -> Result:
+        if not _slots.acquire(blocking=False):
+            raise ProviderAway("timeout", "Too many searches wait for it already.")
+        future = _threads.submit(call)
+        future.add_done_callback(lambda _: _slots.release())
+        try:
+            return future.result(self.query_budget_ms / 1000)
+        except DeadlineError:
+            PROVIDER_CALLS.labels(self.purpose, "late").inc()
+            log.warning("provider_late", purpose=self.purpose, budget_ms=self.query_budget_ms)
+            raise ProviderAway("timeout", "It took longer than a search may wait.") from None
 
     def _embed(
         self,
@@ -303,6 +326,8 @@ def _fernet(secret: str) -> Fernet:
     return Fernet(base64.urlsafe_b64encode(derived.derive(secret.encode())))
 
 
+_threads = ThreadPoolExecutor(max_workers=_WAITING_QUERIES, thread_name_prefix="provider")
+_slots = threading.BoundedSemaphore(_WAITING_QUERIES)
 _known: dict[str, tuple[float, Provider | None]] = {}
 _paused: dict[str, float] = {}
 _known_lock = threading.Lock()
@@ -419,7 +444,9 @@ def _translated(purpose: str) -> Iterator[None]:
     except openai.APIStatusError as error:
         if error.status_code >= 500 or error.status_code in (408, 409):
             raise ProviderAway("failed", f"The provider answers {error.status_code}.") from None
-        raise ProviderAway("rejected", f"The provider answers {error.status_code}.") from None
+        if error.status_code in (400, 413, 422):
+            raise ProviderAway("rejected", f"The provider answers {error.status_code}.") from None
+        raise ProviderAway("unusable", f"The provider knows no such address or model: {error.status_code}.") from None
     except (openai.OpenAIError, orjson.JSONDecodeError):
         raise ProviderAway("garbage", "The provider's answer is none.") from None
 

@@ -7,7 +7,7 @@ from django.core.cache import cache
 from redis.exceptions import RedisError
 
 from mem0stack.lib.metrics import CACHE_FAILURES
-from memories import outbox
+from memories import embedding_spaces, outbox
 from memories.services.purging import purge
 
 log = structlog.get_logger(__name__)
@@ -43,9 +43,15 @@ def purge_overdue() -> None:
     purge()
 
 
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
+def embed_waiting() -> None:
+    """Have the provider embed what waits in the active space."""
+    embedding_spaces.catch_up()
+
+
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def _catch_up(**_: object) -> None:
-    for task in (drain_everything, prune_outbox, purge_overdue):
+    for task in (drain_everything, prune_outbox, purge_overdue, embed_waiting):
         task.delay()
 
 

@@ -3,11 +3,12 @@
 import hashlib
 import json
 import math
+import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -67,6 +68,7 @@ class OpenAIServer:
             self._server.released.set()
             self._server.shutdown()
             self._server.server_close()
+            self._server.hang_up()
             self._server = None
 
 
@@ -78,6 +80,17 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.released = threading.Event()
+        self._connections: list[socket.socket] = []
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._connections.append(request)
+        super().process_request(request, client_address)
+
+    def hang_up(self) -> None:
+        """On connections that clients keep, too."""
+        for connection in self._connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, *args: Any) -> None:
         """A client that hung up is no news."""

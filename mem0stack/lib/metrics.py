@@ -29,6 +29,9 @@ SEARCH_STAGE_SECONDS = Histogram(
     ["stage"],
     buckets=_STAGE_BUCKETS,
 )
+SEARCHES_DEGRADED = Counter(
+    "mem0_searches_degraded", "Searches that were answered without a part that was away: embedder.", ["part"]
+)
 EMBEDDING_SECONDS = Histogram(
     "mem0_embedding_seconds",
     "Time to turn the texts of one call into vectors: documents or query.",
@@ -68,6 +71,7 @@ for _code in ("unavailable", "timeout"):
     DATABASE_FAILURES.labels(_code)
 for _operation in ("nudge", "forget_nudge", "heartbeat", "provider"):
     CACHE_FAILURES.labels(_operation)
+SEARCHES_DEGRADED.labels("embedder")
 for _purpose in ("embedder", "model"):
     PROVIDER_CALLS.labels(_purpose, "ok")
     PROVIDER_SECONDS.labels(_purpose)

@@ -70,7 +70,7 @@ def test_the_model_replies(fake: OpenAIServer) -> None:
         ("rate_limited", "rate_limited"),
         ("failing", "failed"),
         ("unauthorized", "unauthorized"),
-        ("redirecting", "rejected"),
+        ("redirecting", "unusable"),
         ("garbage", "garbage"),
         ("nonsense", "garbage"),
         ("wrong_dimensions", "wrong_dimensions"),

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from redis.exceptions import RedisError
 
 from mem0stack.lib.metrics import CACHE_FAILURES, PROVIDER_CALLS, PROVIDER_SECONDS
-from mem0stack.lib.resilience import CircuitOpen, circuit
+from mem0stack.lib.resilience import CircuitOpen, circuit, is_open
 from memories.models import ProviderKind, ProviderSettings, Purpose
 
 if TYPE_CHECKING:
@@ -238,6 +238,13 @@ def close() -> None:
     forget()
     while _clients:
         _clients.popitem()[1].close()
+
+
+def is_paused(purpose: str) -> bool:
+    """Whether this process does not call the provider now, since it failed several times or asked for a pause."""
+    with _known_lock:
+        asked_for = _paused.get(purpose, 0.0) > time.monotonic()
+    return asked_for or is_open(purpose)
 
 
 def from_environment(purpose: str) -> Provider | None:

@@ -1,4 +1,4 @@
-"""`manage.py reembed` beside a running service: searches and writes go on, a kill -9 costs nothing, then it switches."""
+"""`manage.py reembed` beside a running service: searches and writes go on, and a kill -9 costs next to nothing."""
 
 import re
 import signal

@@ -5,7 +5,17 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from mem0stack.lib.commands import ServiceCommand
 from memories import embedding_spaces, providers
@@ -29,6 +39,11 @@ _MENDS = {
     "wrong_dimensions": "Say how many the model gives with --dimensions, and in the provider settings.",
     "rate_limited": "Wait, or set how many requests a minute it allows.",
 }
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.finished_speed or task.speed or 0:,.0f}/s")
 
 
 class Command(ServiceCommand):
@@ -113,14 +128,11 @@ class Command(ServiceCommand):
     @contextmanager
     def _progress(self, what: str, total: int) -> Iterator[Any]:
         """Shows how far it is: a bar on a terminal, a line now and then elsewhere."""
-        console = Console(file=self.stdout._out)
+        console = Console()
         if console.is_terminal:
-            rate = TextColumn("{task.speed:,.0f}/s", justify="right")
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate)
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate())
             with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar:
                 task = bar.add_task(what, total=total)
-                # TextColumn cannot show a speed that is not known yet.
-                bar.tasks[0].finished_speed = 0
                 yield lambda number: bar.advance(task, number)
             return
         began = said = time.monotonic()

@@ -97,11 +97,7 @@ class Coverage:
 
 def active() -> Space | None:
     """The space that searches ask, or None. Costs a statement a second at most."""
-    now = time.monotonic()
-    if now - _known.at >= GOOD_FOR_S:
-        _known.space = _in_state(SpaceState.ACTIVE)
-        _known.at = now
-    return _known.space
+    return _in_use().get(SpaceState.ACTIVE)
 
 
 def query_vector(text: str) -> FarQuery | None:
@@ -184,16 +180,25 @@ class _Queries:
 class _Known:
     def __init__(self) -> None:
         self.at = float("-inf")
-        self.space: Space | None = None
+        self.spaces: dict[str, Space] = {}
 
 
 _queries = _Queries()
 _known = _Known()
 
 
-def _in_state(state: str) -> Space | None:
-    row = EmbeddingSpace.objects.filter(state=state).first()
-    return None if row is None else _space(row)
+def _in_use() -> dict[str, Space]:
+    """The active space and the one that is being built, by their states."""
+    now = time.monotonic()
+    if now - _known.at >= GOOD_FOR_S:
+        _known.spaces = _read_in_use()
+        _known.at = now
+    return _known.spaces
+
+
+def _read_in_use() -> dict[str, Space]:
+    rows = EmbeddingSpace.objects.filter(state__in=[SpaceState.ACTIVE, SpaceState.BUILDING])
+    return {row.state: _space(row) for row in rows}
 
 
 def _space(row: EmbeddingSpace) -> Space:
@@ -224,7 +229,7 @@ def take_up(owner_id: int, events: Sequence[OutboxEvent]) -> None:
         transaction.on_commit(_nudge, robust=True)
 
 
-outbox.register("embeddings", take_up, kinds={"memory"})
+outbox.register("embeddings", take_up, kinds={"memory"}, wanting=lambda: bool(_in_use()))
 
 # A row for each memory of a space that has none; whoever deleted one may restore it, and then it is embedded.
 _MISSING = f"""
@@ -253,7 +258,7 @@ def catch_up() -> None:
     except (RedisError, OSError) as error:
         CACHE_FAILURES.labels("forget_nudge").inc()
         log.warning("embedding_nudge_not_forgotten", error=type(error).__name__)
-    space, provider = _in_state(SpaceState.ACTIVE), providers.configured(Purpose.EMBEDDER)
+    space, provider = _read_in_use().get(SpaceState.ACTIVE), providers.configured(Purpose.EMBEDDER)
     if space is None or provider is None:
         return
     with alone(space) as is_alone:
@@ -381,7 +386,7 @@ def _embedded(provider: Provider, space: Space, texts: Sequence[str]) -> list[Ve
 
 def begin(kind: str, model: str, dimensions: int) -> tuple[Space, bool]:
     """The space for this model, to be built unless it is the active one; and whether it is. What was being built
-    otherwise is given up."""
+    otherwise is given up. For GOOD_FOR_S other processes write without a word to it: `note_missing` after that."""
     with transaction.atomic():
         row, _ = EmbeddingSpace.objects.select_for_update().get_or_create(
             kind=kind, model=model, dimensions=dimensions, defaults={"state": SpaceState.RETIRED}

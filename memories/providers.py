@@ -25,9 +25,6 @@ from urllib.parse import urlsplit
 import numpy as np
 import orjson
 import structlog
-from cryptography.fernet import Fernet, InvalidToken
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 from django.core.cache import cache
 from numpy.typing import NDArray
@@ -40,6 +37,7 @@ from memories.models import ProviderKind, ProviderSettings, Purpose
 if TYPE_CHECKING:
     import httpx2
     import openai
+    from cryptography.fernet import Fernet
 
 log = structlog.get_logger(__name__)
 
@@ -303,6 +301,8 @@ def opened(stored: str) -> str:
         return _from_variable(stored.removeprefix(_ENV))
     if not stored:
         return ""
+    from cryptography.fernet import InvalidToken  # noqa: PLC0415  9 MB that only a sealed key is worth
+
     try:
         return _fernet(settings.SECRET_KEY).decrypt(stored.removeprefix(_SEALED).encode()).decode()
     except (InvalidToken, ValueError):
@@ -328,7 +328,11 @@ def _checked(provider: Provider) -> Provider:
 
 
 @lru_cache(maxsize=2)
-def _fernet(secret: str) -> Fernet:
+def _fernet(secret: str) -> "Fernet":
+    from cryptography.fernet import Fernet  # noqa: PLC0415
+    from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF  # noqa: PLC0415
+
     derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"mem0stack: keys of providers")
     return Fernet(base64.urlsafe_b64encode(derived.derive(secret.encode())))
 

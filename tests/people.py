@@ -15,7 +15,7 @@ from accounts.actors import Actor, acting_as
 from accounts.models import ApiKey, Scope, User
 from mem0stack.lib.rest import dumps
 from memories import outbox, services
-from memories.models import PERSONAL, App, Category
+from memories.models import PERSONAL, App, Category, EmbeddingSpace, MemoryEmbedding
 from memories.services import NewMemory
 from tests.guard import PROTECTED_TABLES
 
@@ -173,7 +173,13 @@ def fill(owner: Person, grantee: Person) -> Space:
     space.shares["lone"] = services.share(actor, grantee=grantee.name, memory_id=space.memories["lone"])[0].pk
     space.shares["open"] = services.share(actor, grantee=grantee.name, namespace=space.word("open", "namespace"))[0].pk
     outbox.drain(owner.id)
+    # Not an active one: searches would ask its provider.
+    of_old, _ = EmbeddingSpace.objects.get_or_create(kind="openai", model="of old", dimensions=2, state="retired")
     with acting_as(actor):
+        for memory_id in space.memories.values():
+            MemoryEmbedding.objects.create(
+                owner_id=owner.id, memory_id=memory_id, space=of_old, memory_version=1, embedding=[0.6, 0.8]
+            )
         for model, found in ((Category, space.categories), (App, space.apps)):
             names = {space.word(place, model.__name__.lower()): place for place in PLACES}
             found |= {names[row.name]: row.pk for row in model._default_manager.filter(owner_id=owner.id)}

@@ -100,7 +100,7 @@ def remove_derived(memory: Memory, *, with_vectors: bool) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             f"{vectors if with_vectors else ''}"  # noqa: S608  fixed parts
-            "DELETE FROM memories_memoryterm WHERE owner_id = %(owner)s AND memory_id = %(memory)s",
+            'DELETE FROM "memories_memoryterm" WHERE owner_id = %(owner)s AND memory_id = %(memory)s',
             {"owner": memory.owner_id, "memory": memory.id},
         )
 

@@ -40,6 +40,7 @@ def forget_all() -> None:
     providers.close()
     embedding_spaces.forget()
     resilience._breakers.uow.contexts.breakers.pop("embedder", None)
+    resilience._open.discard("embedder")
 
 
 def provider() -> Provider:
@@ -50,6 +51,7 @@ def provider() -> Provider:
 
 def build(*, dimensions: int = 32, model: str = "m", switch: bool = True) -> Space:
     space, _ = embedding_spaces.begin("compatible", model, dimensions)
+    embedding_spaces.forget()
     embedding_spaces.note_missing(space)
     while embedding_spaces.fill(space, provider()).taken:
         pass

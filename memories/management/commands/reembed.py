@@ -98,6 +98,8 @@ class Command(ServiceCommand):
             self.stdout.write(f"{embedding_spaces.drop_retired()} old vectors are gone.")
 
     def _build(self, space: Space, provider: Provider) -> None:
+        # By then every writer knows of the space.
+        time.sleep(1.5 * embedding_spaces.GOOD_FOR_S)
         embedding_spaces.note_missing(space)
         for _ in range(_ROUNDS):
             self._fill(space, provider)

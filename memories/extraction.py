@@ -14,8 +14,8 @@ MAX_CHARACTERS = 24_000
 MAX_FACTS = 50
 MAX_FACT = 1_000
 _KINDS = [kind.value for kind in Kind if kind is not Kind.MESSAGE]
-_PROMPT = f"""You keep the long-term memory of an AI agent. You are given numbered texts. Draw from them the facts that \
-will still be worth knowing in weeks: facts about people and systems, preferences, decisions and their reasons, \
+_PROMPT = f"""You keep the long-term memory of an AI agent. You are given numbered texts. Draw from them the facts \
+that will still be worth knowing in weeks: facts about people and systems, preferences, decisions and their reasons, \
 procedures, errors and their causes, references. Leave out greetings, questions, and what holds only for the moment.
 
 Each fact is one sentence that is understood alone: names instead of pronouns, dates instead of "yesterday". Say only \

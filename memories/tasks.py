@@ -9,7 +9,7 @@ from django.core.cache import cache
 from redis.exceptions import RedisError
 
 from mem0stack.lib.metrics import CACHE_FAILURES
-from memories import access, outbox
+from memories import access, embedding_spaces, outbox
 from memories.services import extracting
 from memories.services.purging import purge
 
@@ -67,9 +67,15 @@ def prune_access_log() -> int:
     return access.prune()
 
 
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
+def embed_waiting() -> None:
+    """Have the provider embed what waits in the active space."""
+    embedding_spaces.catch_up()
+
+
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def _catch_up(**_: object) -> None:
-    for task in (drain_everything, resume_operations, prune_outbox, purge_overdue, prune_access_log):
+    for task in (drain_everything, resume_operations, embed_waiting, prune_outbox, purge_overdue, prune_access_log):
         task.delay()
 
 

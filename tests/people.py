@@ -15,7 +15,7 @@ from accounts.actors import Actor, acting_as
 from accounts.models import ApiKey, Scope, User
 from mem0stack.lib.rest import dumps
 from memories import access, outbox, services
-from memories.models import PERSONAL, App, Category, Memory, Relation
+from memories.models import PERSONAL, App, Category, EmbeddingSpace, Memory, MemoryEmbedding, Relation
 from memories.services import NewMemory
 from tests.guard import PROTECTED_TABLES
 
@@ -181,11 +181,17 @@ def fill(owner: Person, grantee: Person) -> Space:
         shown = Memory.objects.filter(owner_id=owner.id)
         access.record_staff_view(grantee.user, shown.values_list("owner_id", "id"))
     outbox.drain(owner.id)
+    # Not an active one: searches would ask its provider.
+    of_old, _ = EmbeddingSpace.objects.get_or_create(kind="openai", model="of old", dimensions=2, state="retired")
     with acting_as(actor):
         names = {pk: place for place, pk in space.memories.items()}
         space.relations |= {
             f"hidden from {names[r.target_id]}": r.pk for r in Relation.objects.filter(owner_id=owner.id)
         }
+        for memory_id in space.memories.values():
+            MemoryEmbedding.objects.create(
+                owner_id=owner.id, memory_id=memory_id, space=of_old, memory_version=1, embedding=[0.6, 0.8]
+            )
         for model, found in ((Category, space.categories), (App, space.apps)):
             names = {space.word(place, model.__name__.lower()): place for place in PLACES}
             found |= {names[row.name]: row.pk for row in model._default_manager.filter(owner_id=owner.id)}

@@ -52,16 +52,23 @@ def circuit(
         breaker.__exit__(None, None, None)
 
 
+def is_open(name: str) -> bool:
+    """Whether this process does not try the part `name` now, or has not tried it since it failed."""
+    return name in _open
+
+
 def _changed(name: str, event_name: str, event: Any) -> None:
     if not isinstance(event, ContextChanged):
         return
     # Half-open is neither news nor a trouble: the call that is under way decides.
-    is_open = event.state == "opened"
+    opened = event.state == "opened"
     if event.state != "half-opened":
-        BREAKER_OPEN.labels(name).set(is_open)
-        log.log(30 if is_open else 20, "circuit_opened" if is_open else "circuit_closed", part=name)
+        BREAKER_OPEN.labels(name).set(opened)
+        (_open.add if opened else _open.discard)(name)
+        log.log(30 if opened else 20, "circuit_opened" if opened else "circuit_closed", part=name)
 
 
+_open: set[str] = set()
 _breakers = SyncCircuitBreakerFactory()
 _breakers.add_listener(_changed)
 # purgatory's breakers are not made for threads: two calls that end at once would both take the last message.

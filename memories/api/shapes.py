@@ -254,7 +254,8 @@ class OperationReply(serializers.Serializer[Any]):
 
 class RelationReply(serializers.Serializer[Any]):
     id = serializers.UUIDField()
-    source = serializers.UUIDField(help_text="The memory that the relation is said of.")
+    # DRF takes fields out of the class; `source` of a field itself stays.
+    source = serializers.UUIDField(help_text="The memory that the relation is said of.")  # type: ignore[assignment]
     relation = serializers.ChoiceField(choices=RelationKind.choices)
     target = serializers.UUIDField()
     created_at = serializers.DateTimeField()

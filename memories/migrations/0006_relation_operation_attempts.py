@@ -10,7 +10,7 @@ from mem0stack.lib.rls import composite_key, protect
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("memories", "0002_outbox_retries_operations_feedback"),
+        ("memories", "0005_embedding_spaces"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

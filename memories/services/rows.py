@@ -101,6 +101,24 @@ def write_terms(owner_id: int, memories: Sequence[tuple[Memory, Mapping[str, int
         )
 
 
+def remove_derived(memory: Memory, *, with_vectors: bool) -> None:
+    """Remove a memory's postings, and a provider's vectors where the text is another, in one statement.
+
+    The memory is locked and has been changed: who is storing a vector of the old text has done so before, or will see
+    that it is old.
+    """
+    vectors = (
+        "WITH far AS (UPDATE memories_memoryembedding SET embedding = NULL, problem = ''"
+        " WHERE owner_id = %(owner)s AND memory_id = %(memory)s) "
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"{vectors if with_vectors else ''}"  # noqa: S608  fixed parts
+            'DELETE FROM "memories_memoryterm" WHERE owner_id = %(owner)s AND memory_id = %(memory)s',
+            {"owner": memory.owner_id, "memory": memory.id},
+        )
+
+
 def embedded_text(memory: Memory) -> str:
     """What of a memory is put into its vector and its terms: who said it is worth 3 points of recall."""
     return f"{memory.speaker}: {memory.content}" if memory.speaker else memory.content

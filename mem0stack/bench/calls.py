@@ -57,13 +57,13 @@ class Calls:
         """Raises IndexError when the user has nothing left to delete."""
         return self._kinds[kind](user)
 
-    def batch(self, user: User, *, keep: deque[str] | None = None) -> Call:
-        """A hundred new memories; their ids are added to `keep`."""
-        operations = [{"op": "add", "content": next(self._texts), "tags": ["bench"]} for _ in range(BATCH)]
+    def batch(self, user: User, size: int = BATCH, *, keep: deque[str] | None = None) -> Call:
+        """So many new memories in one request; their ids are added to `keep`."""
+        operations = [{"op": "add", "content": next(self._texts), "tags": ["bench"]} for _ in range(size)]
 
         def check(status: int, body: Any) -> str | None:
-            if status != 200 or body.get("written") != BATCH:
-                return f"{body.get('written')} of {BATCH} were written, status {status}"
+            if status != 200 or body.get("written") != size:
+                return f"{body.get('written')} of {size} were written, status {status}"
             if keep is not None:
                 keep.extend(one["id"] for one in body["results"])
             return None

@@ -109,6 +109,12 @@ def cpu_ms_each(before: dict[str, float], after: dict[str, float], calls: int) -
     return {part: round(ms, 2) for part, ms in spent.items()}
 
 
+def busy_s() -> float:
+    """Seconds that the machine's cores have worked in all, for whomever."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
+
+
 def machine() -> dict[str, Any]:
     """What the figures were made on, and how busy it was before."""
     return {

@@ -24,7 +24,7 @@ from mem0stack.bench.client import Connection, Reply
 from mem0stack.bench.corpus import owners, size_class
 
 _TIMEOUT_S = 10.0
-_KEPT = 60
+_KEPT = 40
 # The event loop wakes up to a millisecond late: it is woken earlier, and the rest is waited for in small steps.
 _WAKE_EARLY_S = 0.0015
 # Of the open loop: four fifths are searches.
@@ -168,16 +168,11 @@ class _Load:
     async def stock(self, *, doomed: int, users: Sequence[User]) -> None:
         """Memories of the bench's own, for those calls that need one."""
         for user in users:
-            while len(user.kept) < _KEPT:
-                await self._write_batch(user, doomed=False)
-            while len(user.doomed) < doomed:
-                await self._write_batch(user, doomed=True)
-
-    async def _write_batch(self, user: User, *, doomed: bool) -> None:
-        call = self.calls.batch(user, keep=user.doomed if doomed else user.kept)
-        wrong = call.check(await self._send(call, "stock"))
-        if wrong:
-            raise BenchError(f"A batch of {BATCH} for {user.owner.name}: {wrong}.")
+            for ids, wanted in ((user.kept, _KEPT), (user.doomed, doomed)):
+                while (missing := wanted - len(ids)) > 0:
+                    call = self.calls.batch(user, min(missing, BATCH), keep=ids)
+                    if wrong := call.check(await self._send(call, "stock")):
+                        raise BenchError(f"A batch for {user.owner.name}: {wrong}.")
 
     async def _timed(
         self, kind: str, user: User, call: Call, connection: object, *, since: float | None = None

@@ -90,7 +90,8 @@ def _grids(report: dict[str, Any]) -> Iterator[Grid]:
             for row in opened["calls"] + opened["searches"]
         ],
         f"CPU-ms a call: {_split(opened['cpu_ms'])}. The generator took {opened['generator_cpu_percent']} % of a core"
-        f" and sent at most {opened['late_ms']} ms late (p99).",
+        f" and sent at most {opened['late_ms']} ms late (p99); programs that have nothing to do with it took"
+        f" {opened['others_cpu_percent']} % of one.",
     )
     floors = [row for row in report["floors"] if row["call"] != "me"]
     yield Grid(

@@ -126,10 +126,15 @@ def _load(host: Host, generator: Generator, plan: Plan, steps: Steps) -> dict[st
 def _measure(generator: Generator, usage: figures.Usage, **job: Any) -> tuple[Measured, dict[str, Any]]:
     """The samples, and the processor time they took of the service's parts and of the generator."""
     generator.prepare(**job)
-    before = usage.cpu_s()
+    before, busy_before = usage.cpu_s(), figures.busy_s()
     measured = generator.run()
-    spent = figures.cpu_ms_each(before, usage.cpu_s(), len(measured.samples))
-    return measured, {"cpu_ms": spent, "generator_cpu_percent": round(100 * measured.cpu_s / measured.wall_s, 1)}
+    after, busy = usage.cpu_s(), figures.busy_s() - busy_before
+    others = busy - measured.cpu_s - (sum(after.values()) - sum(before.values()))
+    return measured, {
+        "cpu_ms": figures.cpu_ms_each(before, after, len(measured.samples)),
+        "generator_cpu_percent": round(100 * measured.cpu_s / measured.wall_s, 1),
+        "others_cpu_percent": max(0.0, round(100 * others / measured.wall_s, 1)),
+    }
 
 
 @contextmanager

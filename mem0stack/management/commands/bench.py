@@ -1,10 +1,12 @@
 """`manage.py bench`: a service of its own, filled and timed. docs/performance.md says how to read it."""
 
 import shutil
+import signal
 import sys
 import tempfile
 from argparse import ArgumentParser
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import orjson
@@ -62,6 +64,8 @@ class Command(BaseCommand):
     def _measure(self, host: Host, plan: Plan, options: dict[str, Any]) -> dict[str, Any]:
         console = Console(stderr=True, highlight=False)
         steps = _Shown(console)
+        # Whatever ends a run early ends its service too.
+        signal.signal(signal.SIGTERM, _interrupt)
         if figures.is_busy(figures.machine()):
             console.print("[yellow]![/] This machine is busy with other work: the figures will be worse than they are.")
         try:
@@ -83,6 +87,10 @@ class Command(BaseCommand):
             self.stdout.write(report.markdown(measured), ending="")
         else:
             report.show(measured, Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120))
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 class _Shown(Steps):

@@ -46,7 +46,7 @@ def _dead_port() -> Iterator[int]:
 def ask() -> tuple[int, str, dict[str, Any]]:
     began = time.monotonic()
     reply = Client().get("/health/")
-    assert time.monotonic() - began < 0.8
+    assert time.monotonic() - began < 2
     said = reply.json()
     assert set(said) == {"status", "parts"}
     assert set(said["parts"]) == {"database", "cache", "worker"}

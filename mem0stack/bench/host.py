@@ -20,7 +20,6 @@ from mem0stack.bench.corpus import Owner
 from mem0stack.embedded import postgres, service
 from mem0stack.lib.home import Home
 
-KILLED = ("web", "worker", "postgres", "valkey")
 _FILLERS = 2
 _BACK_WITHIN_S = 60.0
 # These would lead it to somebody else's data.

@@ -11,9 +11,10 @@ from django.conf import settings
 
 from mem0stack.bench import figures
 from mem0stack.bench.corpus import Owner, owners
-from mem0stack.bench.host import KILLED, Host
+from mem0stack.bench.host import Host
 from mem0stack.bench.load import Generator, Measured
 from mem0stack.bench.report import SCHEMA, targets
+from mem0stack.embedded.service import CHILDREN
 
 # In this order: what writes much comes last, so that the rest sees the memories as they were loaded.
 _CALLS = ("me", "search", "get", "list", "update", "delete", "create", "batch")
@@ -27,7 +28,7 @@ class Plan:
     seconds: float = 8.0
     open_seconds: float = 60.0
     clients: Sequence[int] = (1, 8, 20)
-    kills: Sequence[str] = KILLED
+    kills: Sequence[str] = CHILDREN
     seed: int = 1
 
 

@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +29,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str
     words = [sys.executable, "manage.py", "bench", "--quick", "--markdown", "--port", str(port), "--json", str(file)]
     done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=CHECKOUT, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(file.read_text()), done.stdout, Path(f"/tmp/mem0-bench-{port}")
+    return json.loads(file.read_text()), done.stdout, Path(tempfile.gettempdir()) / f"mem0-bench-{port}"
 
 
 def test_a_quick_run_measures_everything_and_leaves_nothing(quick: tuple[dict[str, Any], str, Path]) -> None:

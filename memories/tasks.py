@@ -7,7 +7,7 @@ from django.core.cache import cache
 from redis.exceptions import RedisError
 
 from mem0stack.lib.metrics import CACHE_FAILURES
-from memories import outbox
+from memories import access, outbox
 from memories.services.purging import purge
 
 log = structlog.get_logger(__name__)
@@ -43,9 +43,15 @@ def purge_overdue() -> None:
     purge()
 
 
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
+def prune_access_log() -> int:
+    """Remove what the access log has kept long enough."""
+    return access.prune()
+
+
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def _catch_up(**_: object) -> None:
-    for task in (drain_everything, prune_outbox, purge_overdue):
+    for task in (drain_everything, prune_outbox, purge_overdue, prune_access_log):
         task.delay()
 
 

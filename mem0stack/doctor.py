@@ -15,19 +15,17 @@ from typing import Any
 
 import psycopg
 from django.conf import settings
-from django.core.cache import cache
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error as AnyDatabaseError
 from django.db import connection
-from django_redis import get_redis_connection
 from psycopg_pool import PoolTimeout
-from redis.exceptions import RedisError
 
 from accounts.actors import Actor, acting_as
 from mem0stack import checks
 from mem0stack.embedded import directory, prepare, service
 from mem0stack.embedded.account import EmbeddedError
+from mem0stack.lib import valkey
 from mem0stack.lib.home import Home
 from memories.tasks import HEARTBEAT
 
@@ -174,8 +172,8 @@ def _schema() -> str:
 
 def _cache() -> str:
     try:
-        get_redis_connection("default").ping()
-    except (RedisError, OSError) as error:
+        valkey.client().ping()
+    except valkey.FAILURES as error:
         embedded = f"manage.py up --detach; its log is {settings.HOME.logs}/valkey.log."
         raise Wrong(
             f"No answer ({type(error).__name__}). Writes and searches go on without it.",
@@ -186,8 +184,8 @@ def _cache() -> str:
 
 def _worker() -> str:
     try:
-        is_alive = cache.get(HEARTBEAT) is not None
-    except (RedisError, OSError) as error:
+        is_alive = valkey.client().get(HEARTBEAT) is not None
+    except valkey.FAILURES as error:
         raise Wrong(f"The cache went away ({type(error).__name__}).", "Ask again.") from error
     if not is_alive:
         raise Wrong(

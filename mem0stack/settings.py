@@ -213,6 +213,8 @@ CELERY_BEAT_SCHEDULE = {
 }
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_connect_timeout": _REDIS_TIMEOUT_S,
+    # Without it a publish waits for ever for a server that hangs. The worker has a longer one: see celery.py.
+    "socket_timeout": _REDIS_TIMEOUT_S,
     "max_retries": 0,
     "global_keyprefix": "mem0:",
 }

@@ -14,6 +14,7 @@ from django.db import connection
 from django.test import TransactionTestCase
 from django.test.utils import setup_databases, teardown_databases
 
+from mem0stack.lib import resilience
 from mem0stack.settings import database
 from tests import guard
 from tests.people import People, make_people
@@ -72,6 +73,12 @@ def _attended(request: pytest.FixtureRequest) -> Iterator[None]:
     else:
         with guard.watching():
             yield
+
+
+@pytest.fixture(autouse=True)
+def _closed_circuits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test took away is there again for the next one."""
+    monkeypatch.setattr(resilience, "_circuits", resilience.Circuits())
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ OUTBOX_DELIVERIES = Counter(
     ["consumer", "outcome"],
 )
 CACHE_FAILURES = Counter(
-    "mem0_cache_failures", "Times that Valkey was away: at nudge, forget_nudge or heartbeat.", ["operation"]
+    "mem0_cache_failures", "Times that something went on without Valkey, by what it was.", ["operation"]
 )
 # livemax: as long as one living process finds it away.
 BREAKER_OPEN = Gauge(

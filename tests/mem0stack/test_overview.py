@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from django.core.cache import cache
 from django.db import connection
 from django.test import Client
 
 from mem0stack import health
+from mem0stack.lib import valkey
 from memories.tasks import HEARTBEAT, drain_everything
 from tests.running import RunningService
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db
 def _look_anew() -> Iterator[None]:
     """No answer of the test before, and a worker that was just there."""
     health._recent.at = float("-inf")
-    cache.set(HEARTBEAT, 1, timeout=30)
+    valkey.client().set(HEARTBEAT, 1, ex=30)
     yield
     health._recent.at = float("-inf")
 
@@ -83,7 +83,7 @@ def test_without_the_cache_it_is_degraded(port: Callable[[], Any], settings: Any
 
 
 def test_without_the_worker_it_is_degraded() -> None:
-    cache.delete(HEARTBEAT)
+    valkey.client().delete(HEARTBEAT)
     assert ask() == (200, "degraded", {"database": "ok", "cache": "ok", "worker": "down"})
     drain_everything()
     health._recent.at = float("-inf")

@@ -239,6 +239,11 @@ def _client(home: Home) -> str:
             f"There is no readable key in {home.api_key_file}.",
             "manage.py up makes one at its next start; or run as the user who runs the service.",
         )
+    if home.api_key_file.stat().st_mode & 0o077:
+        raise Wrong(
+            f"Others on this machine may read {home.api_key_file}.",
+            f"chmod 600 {home.api_key_file}; if they should not know it, revoke the key and delete the file.",
+        )
     status, me = _call(home, "/api/v2/me/", key)
     if status in (401, 403):
         raise Wrong(
@@ -262,6 +267,17 @@ def _address(home: Home) -> str:
     return f"http://{host}:{os.environ.get('MEM0_PORT') or 8000}"
 
 
+def _nobody_answers(home: Home) -> tuple[str, str]:
+    address = _address(home)
+    port = int(address.rpartition(":")[2])
+    if not service.is_supervised(home) and (holder := directory.holder(port)):
+        return (
+            f"{holder} has the port of {address}, and does not answer as this service.",
+            f"Stop it, or choose another port: manage.py up --detach --port {port + 1}.",
+        )
+    return f"No answer from {address}.", f"manage.py up --detach; its log is {home.logs}/web.log."
+
+
 def _call(home: Home, path: str, key: str | None = None, body: Any = None) -> tuple[int, Any]:
     request = urllib.request.Request(  # noqa: S310  http, as written in `_address`
         _address(home) + path,
@@ -276,6 +292,4 @@ def _call(home: Home, path: str, key: str | None = None, body: Any = None) -> tu
     except urllib.error.HTTPError as error:
         return error.code, {}
     except (OSError, ValueError) as error:
-        raise Wrong(
-            f"No answer from {_address(home)}.", f"manage.py up --detach; its log is {home.logs}/web.log."
-        ) from error
+        raise Wrong(*_nobody_answers(home)) from error

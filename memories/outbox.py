@@ -22,7 +22,7 @@ from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from accounts.actors import Actor, acting_as
-from mem0stack.lib import valkey
+from mem0stack.lib import disk, valkey
 from mem0stack.lib.bulk import insert_many
 from mem0stack.lib.metrics import OUTBOX_DELIVERIES
 from memories.models import OutboxDelivery, OutboxEvent
@@ -85,6 +85,8 @@ def write(owner_id: int, events: Sequence[NewEvent]) -> None:
     """Add events to the owner's outbox, in the caller's transaction, and nudge the worker once it has committed."""
     if not events:
         return
+    # Every change to a memory passes here, and the purge, which makes room, does not.
+    disk.require_room()
     rows = [OutboxEvent(owner_id=owner_id, kind=event.kind, payload=event.payload) for event in events]
     insert_many(rows)
     insert_many(

@@ -162,7 +162,10 @@ def database(role: str) -> dict[str, Any]:
     options = config.setdefault("OPTIONS", {})
     options["connect_timeout"] = 3
     options["options"] = f"{timeouts} -c random_page_cost=1.1 -c jit=off"
+    # A host that vanishes, without a word, from under a connection over TCP.
+    options |= {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 10_000}
     if not as_owner:
+        config["ENGINE"] = "mem0stack.lib.postgres"
         # The pool's own default waits 30 s for a connection, so every request would hang that long without PostgreSQL.
         options["pool"] = {
             "min_size": env.int("DATABASE_POOL_MIN_SIZE", default=0),
@@ -221,6 +224,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 
 # REST ---------------------------------------------------------------------------------------------------------------
 
+REQUEST_DEADLINE_S = env.int("REQUEST_DEADLINE_S", default=12)
 DATA_UPLOAD_MAX_MEMORY_SIZE = env.int("REQUEST_MAX_BYTES", default=4 * 1024 * 1024)
 
 REST_FRAMEWORK = {

@@ -132,6 +132,12 @@ def seed(pytestconfig: pytest.Config) -> int:
 
 
 @pytest.fixture
+def told(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """`told(line)` is shown at the end of the run."""
+    return pytestconfig.stash[_FIGURES].append
+
+
+@pytest.fixture
 def figure(pytestconfig: pytest.Config) -> Callable[[str, float], None]:
     """`figure(what, seconds)` is shown at the end of the run."""
 

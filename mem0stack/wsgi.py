@@ -16,7 +16,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mem0stack.settings")
 
 _django = get_wsgi_application()
 
-from memories.embeddings import warm_up  # noqa: E402  Django must be set up before models are imported
+from memories import access  # noqa: E402  Django must be set up before models are imported
+from memories.embeddings import warm_up  # noqa: E402
 
 _LENGTH = "CONTENT_LENGTH"
 _watch = deadlines.Watch(settings.REQUEST_DEADLINE_S)
@@ -64,4 +65,5 @@ with contextlib.suppress(OperationalError):
 
 # The first search would wait for the table of vectors otherwise.
 warm_up()
+access.start()
 ready.tell("web")

@@ -4,7 +4,7 @@ from celery import shared_task
 from celery.signals import worker_ready
 
 from mem0stack.lib import valkey
-from memories import outbox
+from memories import access, outbox
 from memories.services.purging import purge
 
 # There while a worker does its periodic work, which comes every 10 seconds.
@@ -38,9 +38,15 @@ def purge_overdue() -> None:
     purge()
 
 
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
+def prune_access_log() -> int:
+    """Remove what the access log has kept long enough."""
+    return access.prune()
+
+
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def _catch_up(**_: object) -> None:
-    for task in (drain_everything, prune_outbox, purge_overdue):
+    for task in (drain_everything, prune_outbox, purge_overdue, prune_access_log):
         task.delay()
 
 

@@ -48,6 +48,9 @@ OUTBOX_DELIVERIES = Counter(
     "Outbox deliveries by consumer and outcome: done, failed (tried again), dead (given up).",
     ["consumer", "outcome"],
 )
+ACCESSES = Counter(
+    "mem0_accesses", "Rows of the access log: written, or dropped because they could not be.", ["outcome"]
+)
 CACHE_FAILURES = Counter(
     "mem0_cache_failures", "Times that something went on without Valkey, by what it was.", ["operation"]
 )
@@ -62,6 +65,8 @@ BREAKER_OPEN = Gauge(
 # There from the start with 0, so that the first one is a rise.
 for _code in ("unavailable", "timeout", "storage_full"):
     DATABASE_FAILURES.labels(_code)
+for _outcome in ("written", "dropped"):
+    ACCESSES.labels(_outcome)
 for _operation in ("nudge", "forget_nudge", "heartbeat"):
     CACHE_FAILURES.labels(_operation)
 for _phase in ("body", "work"):

@@ -15,19 +15,17 @@ from typing import Any
 
 import psycopg
 from django.conf import settings
-from django.core.cache import cache
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error as AnyDatabaseError
 from django.db import connection
-from django_redis import get_redis_connection
 from psycopg_pool import PoolTimeout
-from redis.exceptions import RedisError
 
 from accounts.actors import Actor, acting_as
 from mem0stack import checks
 from mem0stack.embedded import directory, prepare, service
 from mem0stack.embedded.account import EmbeddedError
+from mem0stack.lib import valkey
 from mem0stack.lib.home import Home
 from memories import embedding_spaces, providers
 from memories.models import Purpose
@@ -178,8 +176,8 @@ def _schema() -> str:
 
 def _cache() -> str:
     try:
-        get_redis_connection("default").ping()
-    except (RedisError, OSError) as error:
+        valkey.client().ping()
+    except valkey.FAILURES as error:
         embedded = f"manage.py up --detach; its log is {settings.HOME.logs}/valkey.log."
         raise Wrong(
             f"No answer ({type(error).__name__}). Writes and searches go on without it.",
@@ -190,8 +188,8 @@ def _cache() -> str:
 
 def _worker() -> str:
     try:
-        is_alive = cache.get(HEARTBEAT) is not None
-    except (RedisError, OSError) as error:
+        is_alive = valkey.client().get(HEARTBEAT) is not None
+    except valkey.FAILURES as error:
         raise Wrong(f"The cache went away ({type(error).__name__}).", "Ask again.") from error
     if not is_alive:
         raise Wrong(
@@ -272,6 +270,11 @@ def _client(home: Home) -> str:
             f"There is no readable key in {home.api_key_file}.",
             "manage.py up makes one at its next start; or run as the user who runs the service.",
         )
+    if home.api_key_file.stat().st_mode & 0o077:
+        raise Wrong(
+            f"Others on this machine may read {home.api_key_file}.",
+            f"chmod 600 {home.api_key_file}; if they should not know it, revoke the key and delete the file.",
+        )
     status, me = _call(home, "/api/v2/me/", key)
     if status in (401, 403):
         raise Wrong(
@@ -295,6 +298,17 @@ def _address(home: Home) -> str:
     return f"http://{host}:{os.environ.get('MEM0_PORT') or 8000}"
 
 
+def _nobody_answers(home: Home) -> tuple[str, str]:
+    address = _address(home)
+    port = int(address.rpartition(":")[2])
+    if not service.is_supervised(home) and (holder := directory.holder(port)):
+        return (
+            f"{holder} has the port of {address}, and does not answer as this service.",
+            f"Stop it, or choose another port: manage.py up --detach --port {port + 1}.",
+        )
+    return f"No answer from {address}.", f"manage.py up --detach; its log is {home.logs}/web.log."
+
+
 def _call(home: Home, path: str, key: str | None = None, body: Any = None) -> tuple[int, Any]:
     request = urllib.request.Request(  # noqa: S310  http, as written in `_address`
         _address(home) + path,
@@ -309,6 +323,4 @@ def _call(home: Home, path: str, key: str | None = None, body: Any = None) -> tu
     except urllib.error.HTTPError as error:
         return error.code, {}
     except (OSError, ValueError) as error:
-        raise Wrong(
-            f"No answer from {_address(home)}.", f"manage.py up --detach; its log is {home.logs}/web.log."
-        ) from error
+        raise Wrong(*_nobody_answers(home)) from error

@@ -10,14 +10,12 @@ from functools import cache, partial
 from typing import Any
 
 import psycopg
-from django.core.cache import cache as shared_cache
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
-from django_redis import get_redis_connection
 from psycopg_pool import PoolTimeout
-from redis.exceptions import RedisError
 
+from mem0stack.lib import valkey
 from memories import embedding_spaces, providers
 from memories.models import Purpose
 from memories.tasks import HEARTBEAT
@@ -149,15 +147,15 @@ def _probe_database(params: dict[str, Any]) -> None:
 
 def _probe_cache() -> None:
     try:
-        get_redis_connection("default").ping()
-    except (RedisError, OSError) as error:
+        valkey.client().ping()
+    except valkey.FAILURES as error:
         raise _Down("It does not answer. Writes and searches go on without it.") from error
 
 
 def _probe_worker() -> None:
     try:
-        heartbeat = shared_cache.get(HEARTBEAT)
-    except (RedisError, OSError) as error:
+        heartbeat = valkey.client().get(HEARTBEAT)
+    except valkey.FAILURES as error:
         raise _Down("It gets no work without the cache, which is its queue. Work waits in the outbox.") from error
     if heartbeat is None:
         raise _Down("No sign of life for half a minute. Work waits in the outbox.")

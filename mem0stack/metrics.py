@@ -37,6 +37,7 @@ from accounts.actors import Actor, acting_as
 from accounts.authentication import actor_of
 from accounts.models import Scope
 from mem0stack import health
+from mem0stack.lib import disk
 from mem0stack.lib.errors import Forbidden
 
 log = structlog.get_logger(__name__)
@@ -144,6 +145,7 @@ class _Asked(Collector):
             up.add_metric([name], float(part.is_ok))
             took.add_metric([name], part.ms / 1000)
         yield from (up, took)
+        yield GaugeMetricFamily("mem0_disk_free_bytes", "Free space on the disk of the home.", value=disk.free_bytes())
         if parts["database"].is_ok:
             yield from _stored(_figures())
 

@@ -164,7 +164,10 @@ def database(role: str) -> dict[str, Any]:
     options = config.setdefault("OPTIONS", {})
     options["connect_timeout"] = 3
     options["options"] = f"{timeouts} -c random_page_cost=1.1 -c jit=off"
+    # A host that vanishes, without a word, from under a connection over TCP.
+    options |= {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 10_000}
     if not as_owner:
+        config["ENGINE"] = "mem0stack.lib.postgres"
         # The pool's own default waits 30 s for a connection, so every request would hang that long without PostgreSQL.
         options["pool"] = {
             "min_size": env.int("DATABASE_POOL_MIN_SIZE", default=0),
@@ -226,6 +229,8 @@ CELERY_BEAT_SCHEDULE = {
 }
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_connect_timeout": _REDIS_TIMEOUT_S,
+    # Without it a publish waits for ever for a server that hangs. The worker has a longer one: see celery.py.
+    "socket_timeout": _REDIS_TIMEOUT_S,
     "max_retries": 0,
     "global_keyprefix": "mem0:",
 }
@@ -261,6 +266,7 @@ PROVIDERS: dict[str, dict[str, Any]] = {
 
 # REST ---------------------------------------------------------------------------------------------------------------
 
+REQUEST_DEADLINE_S = env.int("REQUEST_DEADLINE_S", default=12)
 DATA_UPLOAD_MAX_MEMORY_SIZE = env.int("REQUEST_MAX_BYTES", default=4 * 1024 * 1024)
 
 REST_FRAMEWORK = {

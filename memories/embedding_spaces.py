@@ -17,15 +17,12 @@ from uuid import UUID
 import numpy as np
 import structlog
 from celery import current_app
-from django.core.cache import cache
 from django.db import connection, transaction
 from django.db.models.functions import Now
-from kombu.exceptions import OperationalError as BrokerError
-from redis.exceptions import RedisError
 
 from accounts.actors import Actor, acting_as
+from mem0stack.lib import valkey
 from mem0stack.lib.bulk import as_json
-from mem0stack.lib.metrics import CACHE_FAILURES
 from memories import outbox, providers
 from memories.embeddings import MAX_CHARACTERS
 from memories.models import COVERED_DIMENSIONS, EmbeddingSpace, Event, OutboxEvent, Purpose, SpaceState
@@ -42,6 +39,7 @@ _SHORT_CHARACTERS = 2_000
 _CHUNK = 5_000
 _REMEMBERED_QUERIES = 1_000
 _QUERY_KEPT_S = 24 * 3600
+_NUDGED = valkey.key("embeddings-nudged")
 _NUDGE_LASTS_S = 5
 _NUDGE_WAITS_S = 0.2
 
@@ -121,7 +119,7 @@ def forget() -> None:
 
 def _query_vector(provider: Provider, space: Space, text: str) -> Vector:
     """In a thread of its own, which may go on when nobody waits any more: what it learns is kept all the same."""
-    name = f"query-vector:{space.id}:{providers.fingerprint(text)}"
+    name = valkey.key("query-vector", space.id, providers.fingerprint(text))
     vector = _shared(name, space.dimensions)
     if vector is None:
         vector = provider.embed_query(text, model=space.model, dimensions=space.dimensions)
@@ -131,26 +129,15 @@ def _query_vector(provider: Provider, space: Space, text: str) -> Vector:
 
 
 def _shared(name: str, dimensions: int) -> Vector | None:
-    try:
-        found = cache.get(name)
-    except (RedisError, OSError) as error:
-        _note_cache_failure(error)
-        return None
+    found = valkey.ask("provider", lambda client: client.get(name), otherwise=None)
     if not isinstance(found, bytes) or len(found) != 4 * dimensions:
         return None
     return np.frombuffer(found, dtype=np.float32)
 
 
 def _share(name: str, vector: Vector) -> None:
-    try:
-        cache.set(name, vector.astype(np.float32).tobytes(), timeout=_QUERY_KEPT_S)
-    except (RedisError, OSError) as error:
-        _note_cache_failure(error)
-
-
-def _note_cache_failure(error: Exception) -> None:
-    CACHE_FAILURES.labels("provider").inc()
-    log.warning("query_vector_not_cached", error=type(error).__name__)
+    raw = vector.astype(np.float32).tobytes()
+    valkey.ask("provider", lambda client: client.set(name, raw, ex=_QUERY_KEPT_S), otherwise=None)
 
 
 class _Queries:
@@ -243,21 +230,17 @@ _UNLESS_THERE = "ON CONFLICT (owner_id, memory_id, space_id) DO NOTHING"
 
 def _nudge() -> None:
     """Have the worker fill the active space soon. A nudge that is lost is made good by beat."""
-    try:
-        if cache.add("embeddings-nudged", 1, timeout=_NUDGE_LASTS_S):
+
+    def send(client: Any) -> None:
+        if client.set(_NUDGED, 1, nx=True, ex=_NUDGE_LASTS_S):
             current_app.send_task("memories.tasks.embed_waiting", countdown=_NUDGE_WAITS_S)
-    except (BrokerError, RedisError, OSError) as error:
-        CACHE_FAILURES.labels("nudge").inc()
-        log.warning("embedding_nudge_failed", error=type(error).__name__)
+
+    valkey.ask("nudge", send, otherwise=None)
 
 
 def catch_up() -> None:
     """Embed what waits in the active space, as far as the provider lets us: the next round comes by itself."""
-    try:
-        cache.delete("embeddings-nudged")
-    except (RedisError, OSError) as error:
-        CACHE_FAILURES.labels("forget_nudge").inc()
-        log.warning("embedding_nudge_not_forgotten", error=type(error).__name__)
+    valkey.ask("forget_nudge", lambda client: client.delete(_NUDGED), otherwise=0)
     space, provider = _read_in_use().get(SpaceState.ACTIVE), providers.configured(Purpose.EMBEDDER)
     if space is None or provider is None:
         return

@@ -26,11 +26,10 @@ import numpy as np
 import orjson
 import structlog
 from django.conf import settings
-from django.core.cache import cache
 from numpy.typing import NDArray
-from redis.exceptions import RedisError
 
-from mem0stack.lib.metrics import CACHE_FAILURES, PROVIDER_CALLS, PROVIDER_SECONDS
+from mem0stack.lib import valkey
+from mem0stack.lib.metrics import PROVIDER_CALLS, PROVIDER_SECONDS
 from mem0stack.lib.resilience import CircuitOpen, circuit, is_open
 from memories.models import ProviderKind, ProviderSettings, Purpose
 
@@ -354,7 +353,7 @@ def _admit(provider: Provider, *, background: bool) -> None:
     if not allowed:
         return
     minute, second = divmod(time.time(), 60)
-    used = _count_request(f"provider-requests:{provider.purpose}:{int(minute)}")
+    used = _count_request(valkey.key("provider-requests", provider.purpose, int(minute)))
     if used > (max(1, math.floor(allowed * _BACKGROUND_SHARE)) if background else allowed):
         # No pause for everybody: a search may still have some left.
         raise ProviderAway("rate_limited", retry_after_s=60 - second)
@@ -362,13 +361,14 @@ def _admit(provider: Provider, *, background: bool) -> None:
 
 def _count_request(name: str) -> int:
     """How many requests this minute has seen, over all processes; 0 while nobody can count them."""
-    try:
-        cache.add(name, 0, timeout=120)
-        return int(cache.incr(name))
-    except (RedisError, OSError, ValueError) as error:
-        CACHE_FAILURES.labels("provider").inc()
-        log.warning("provider_requests_not_counted", error=type(error).__name__)
-        return 0
+
+    def count(client: Any) -> int:
+        with client.pipeline() as both:
+            both.incr(name)
+            both.expire(name, 120)
+            return int(both.execute()[0])
+
+    return valkey.ask("provider", count, otherwise=0)
 
 
 def _pause(purpose: str, seconds: float) -> None:

@@ -2,21 +2,16 @@
 
 from uuid import UUID
 
-import structlog
 from celery import shared_task
 from celery.signals import worker_ready
-from django.core.cache import cache
-from redis.exceptions import RedisError
 
-from mem0stack.lib.metrics import CACHE_FAILURES
+from mem0stack.lib import valkey
 from memories import access, embedding_spaces, outbox
 from memories.services import extracting
 from memories.services.purging import purge
 
-log = structlog.get_logger(__name__)
-
 # There while a worker does its periodic work, which comes every 10 seconds.
-HEARTBEAT = "worker-alive"
+HEARTBEAT = valkey.key("worker-alive")
 _HEARTBEAT_LASTS_S = 30
 
 
@@ -30,8 +25,8 @@ def drain_outbox(owner_id: int) -> int:
 def drain_everything() -> None:
     """Deliver what waits in any owner's outbox: what a lost nudge left behind. Shows that there is a worker."""
     _beat()
-    for owner_id in outbox.owners_with_work():
-        drain_outbox.delay(owner_id)
+    owners = outbox.owners_with_work()
+    valkey.ask("nudge", lambda _: [drain_outbox.delay(owner_id) for owner_id in owners], otherwise=[])
 
 
 @shared_task  # type: ignore[untyped-decorator]  # celery has no types
@@ -80,8 +75,4 @@ def _catch_up(**_: object) -> None:
 
 
 def _beat() -> None:
-    try:
-        cache.set(HEARTBEAT, 1, timeout=_HEARTBEAT_LASTS_S)
-    except (RedisError, OSError) as error:
-        CACHE_FAILURES.labels("heartbeat").inc()
-        log.warning("worker_heartbeat_lost", error=type(error).__name__)
+    valkey.ask("heartbeat", lambda client: client.set(HEARTBEAT, 1, ex=_HEARTBEAT_LASTS_S), otherwise=None)

@@ -21,7 +21,14 @@ REQUESTS_IN_PROGRESS = Gauge(
     "mem0_http_requests_in_progress", "Requests that are being answered now.", multiprocess_mode="livesum"
 )
 DATABASE_FAILURES = Counter(
-    "mem0_database_failures", "REST requests answered 503, by the reply's code: unavailable or timeout.", ["code"]
+    "mem0_database_failures",
+    "REST requests answered 503 or 507, by the reply's code: unavailable, timeout or storage_full.",
+    ["code"],
+)
+LATE_REQUESTS = Counter(
+    "mem0_late_requests",
+    "Requests ended at their deadline, by what they were at: body (waiting for it) or work.",
+    ["phase"],
 )
 SEARCH_STAGE_SECONDS = Histogram(
     "mem0_search_stage_seconds",
@@ -48,7 +55,7 @@ ACCESSES = Counter(
     "mem0_accesses", "Rows of the access log: written, or dropped because they could not be.", ["outcome"]
 )
 CACHE_FAILURES = Counter(
-    "mem0_cache_failures", "Times that Valkey was away: at nudge, forget_nudge, heartbeat or provider.", ["operation"]
+    "mem0_cache_failures", "Times that something went on without Valkey, by what it was.", ["operation"]
 )
 PROVIDER_CALLS = Counter(
     "mem0_provider_calls",
@@ -70,7 +77,7 @@ BREAKER_OPEN = Gauge(
 )
 
 # There from the start with 0, so that the first one is a rise.
-for _code in ("unavailable", "timeout"):
+for _code in ("unavailable", "timeout", "storage_full"):
     DATABASE_FAILURES.labels(_code)
 for _outcome in ("written", "dropped"):
     ACCESSES.labels(_outcome)
@@ -80,5 +87,7 @@ SEARCHES_DEGRADED.labels("embedder")
 for _purpose in ("embedder", "model"):
     PROVIDER_CALLS.labels(_purpose, "ok")
     PROVIDER_SECONDS.labels(_purpose)
-for _part in ("valkey", "embedder", "model"):
+for _phase in ("body", "work"):
+    LATE_REQUESTS.labels(_phase)
+for _part in ("postgres", "valkey", "embedder", "model"):
     BREAKER_OPEN.labels(_part)

@@ -1,20 +1,17 @@
 """Work that goes on after the reply: begun in the write's transaction, taken up by the worker from the outbox."""
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
-import structlog
 from celery import current_app
 from django.db import transaction
 from django.db.models.functions import Now
-from kombu.exceptions import OperationalError as BrokerError
-from redis.exceptions import RedisError
 
 from accounts.actors import Actor
+from mem0stack.lib import valkey
 from memories import outbox, providers
 from memories.models import Memory, Operation, OperationKind, OperationState, OutboxEvent
-
-log = structlog.get_logger(__name__)
 
 EVENT = "operation"
 
@@ -52,11 +49,12 @@ def take_up(owner_id: int, events: Sequence[OutboxEvent]) -> None:
 
 def send(owner_id: int, ids: Sequence[UUID | str]) -> None:
     """Tell the worker to do these operations now. If the broker is away they wait for beat."""
-    try:
+
+    def tell(_: Any) -> None:
         for one in ids:
             current_app.send_task("memories.tasks.extract", [owner_id, str(one)])
-    except (BrokerError, RedisError, OSError) as error:
-        log.warning("operation_not_sent", owner_id=owner_id, error=type(error).__name__)
+
+    valkey.ask("nudge", tell, otherwise=None)
 
 
 outbox.register("operations", take_up, kinds={EVENT})

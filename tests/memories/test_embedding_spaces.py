@@ -39,8 +39,7 @@ def fake() -> Iterator[OpenAIServer]:
 def forget_all() -> None:
     providers.close()
     embedding_spaces.forget()
-    resilience._breakers.uow.contexts.breakers.pop("embedder", None)
-    resilience._open.discard("embedder")
+    resilience._circuits = resilience.Circuits()
 
 
 def provider() -> Provider:

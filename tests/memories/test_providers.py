@@ -16,7 +16,6 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 from structlog.testing import capture_logs
 
-from mem0stack.lib import resilience
 from memories import providers
 from memories.models import ProviderSettings
 from memories.providers import Provider, ProviderAway
@@ -33,11 +32,8 @@ def fake() -> Iterator[OpenAIServer]:
 
 @pytest.fixture(autouse=True)
 def _fresh() -> Iterator[None]:
-    """No circuit is open from another test, and nothing is known."""
+    """Nothing is known from another test."""
     providers.forget()
-    for name in ("embedder", "model"):
-        resilience._breakers.uow.contexts.breakers.pop(name, None)
-        resilience._open.discard(name)
     yield
     providers.close()
 

@@ -116,6 +116,14 @@ def check_limits(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) 
                 id="mem0stack.E008",
             )
         )
+    if settings.ACCESS_LOG_KEEP_DAYS < 1:
+        found.append(
+            Error(
+                f"ACCESS_LOG_KEEP_DAYS is {settings.ACCESS_LOG_KEEP_DAYS}.",
+                hint="Days, at least 1.",
+                id="mem0stack.E012",
+            )
+        )
     if settings.DATABASE_STATEMENT_TIMEOUT_MS < 0:
         found.append(
             Error(

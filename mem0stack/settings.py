@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import structlog
 from django.core.exceptions import ImproperlyConfigured
+from django.urls import reverse_lazy
 from environ import FileAwareEnv
 
 from mem0stack.lib.home import Home
@@ -63,8 +64,9 @@ if BEHIND_PROXY:
 INSTALLED_APPS = [
     # First, so that its templates come before the libraries' own.
     "mem0stack",
-    "unfold",
-    "django.contrib.admin",
+    "unfold.apps.BasicAppConfig",
+    "unfold.contrib.filters",
+    "accounts.apps.StaffAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -214,6 +216,7 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 15.0},
     },
     "remove what the outboxes are done with": {"task": "memories.tasks.prune_outbox", "schedule": 300.0},
+    "remove what the access log has kept long enough": {"task": "memories.tasks.prune_access_log", "schedule": 3600.0},
     "purge what was deleted over 30 days ago": {"task": "memories.tasks.purge_overdue", "schedule": 6 * 3600.0},
 }
 CELERY_BROKER_TRANSPORT_OPTIONS = {
@@ -248,6 +251,10 @@ PROVIDERS: dict[str, dict[str, Any]] = {
         "requests_a_minute": env.int("MODEL_REQUESTS_A_MINUTE", default=0),
     },
 }
+
+# Access log --------------------------------------------------------------------------------------------------------
+
+ACCESS_LOG_KEEP_DAYS = env.int("ACCESS_LOG_KEEP_DAYS", default=90)
 
 # REST ---------------------------------------------------------------------------------------------------------------
 
@@ -290,6 +297,7 @@ SPECTACULAR_SETTINGS = {
         "StandingEnum": "memories.models.Standing.choices",
         "OperationKindEnum": "memories.models.OperationKind.choices",
         "OperationStateEnum": "memories.models.OperationState.choices",
+        "AccessActionEnum": "memories.models.AccessAction.choices",
     },
 }
 
@@ -303,7 +311,62 @@ STORAGES = {
 }
 WHITENOISE_USE_FINDERS = DEBUG
 
-UNFOLD = {"SITE_TITLE": "mem0-stack", "SITE_HEADER": "mem0-stack", "SITE_SYMBOL": "neurology"}
+
+def _link(title: str, icon: str, model: str, app: str = "memories") -> dict[str, Any]:
+    """A line of the admin's sidebar, for those who may look at the model."""
+    return {
+        "title": title,
+        "icon": icon,
+        "link": reverse_lazy(f"admin:{app}_{model}_changelist"),
+        "permission": lambda request: request.user.has_perm(f"{app}.view_{model}"),
+    }
+
+
+UNFOLD = {
+    "SITE_TITLE": "mem0-stack",
+    "SITE_HEADER": "mem0-stack",
+    "SITE_SYMBOL": "neurology",
+    "SHOW_VIEW_ON_SITE": False,
+    "SIDEBAR": {
+        "navigation": [
+            {
+                "title": "Memories",
+                "items": [
+                    _link("Memories", "neurology", "memory"),
+                    _link("Namespaces", "folder", "namespace"),
+                    _link("Categories", "category", "category"),
+                    _link("Apps", "apps", "app"),
+                    _link("Shares", "share", "share"),
+                ],
+            },
+            {
+                "title": "What happened",
+                "items": [
+                    _link("History", "history", "memoryhistory"),
+                    _link("Access log", "visibility", "accesslog"),
+                    _link("Feedback", "thumbs_up_down", "feedback"),
+                ],
+            },
+            {
+                "title": "Background",
+                "items": [
+                    _link("Operations", "pending_actions", "operation"),
+                    _link("Outbox events", "outbox", "outboxevent"),
+                    _link("Outbox deliveries", "local_shipping", "outboxdelivery"),
+                    _link("Idempotency keys", "fingerprint", "idempotencykey"),
+                ],
+            },
+            {
+                "title": "People",
+                "items": [
+                    _link("Users", "person", "user", "accounts"),
+                    _link("API keys", "key", "apikey", "accounts"),
+                    _link("Groups", "group", "group", "auth"),
+                ],
+            },
+        ],
+    },
+}
 
 # Logs ---------------------------------------------------------------------------------------------------------------
 

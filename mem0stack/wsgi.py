@@ -15,7 +15,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mem0stack.settings")
 
 _django = get_wsgi_application()
 
-from memories.embeddings import warm_up  # noqa: E402  Django must be set up before models are imported
+from memories import access  # noqa: E402  Django must be set up before models are imported
+from memories.embeddings import warm_up  # noqa: E402
 
 # What a refused body may still send before its sender is hung up on.
 _DRAINED = 64 * 1024 * 1024
@@ -46,4 +47,5 @@ with contextlib.suppress(OperationalError):
 
 # The first search would wait for the table of vectors otherwise.
 warm_up()
+access.start()
 ready.tell("web")

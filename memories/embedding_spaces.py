@@ -107,9 +107,7 @@ def query_vector(text: str) -> FarQuery | None:
         return None
     if (known := _queries.get((space.id, text))) is not None:
         return FarQuery(space, known)
-    provider = providers.configured(Purpose.EMBEDDER)
-    if provider is None:
-        raise ProviderAway("unusable", "There is an active space and no embedder to ask.")
+    provider = _provider_of(space)
     return FarQuery(space, provider.within_budget(lambda: _query_vector(provider, space, text)))
 
 
@@ -117,6 +115,17 @@ def forget() -> None:
     """Read the active space anew at the next question, and forget queries."""
     _known.at = float("-inf")
     _queries.clear()
+
+
+def _provider_of(space: Space) -> Provider:
+    """Whom to ask for vectors of this space. Raises ProviderAway where that is nobody."""
+    provider = providers.configured(Purpose.EMBEDDER)
+    if provider is None:
+        raise ProviderAway("unusable", "There is an active space and no embedder to ask.")
+    if provider.kind != space.kind:
+        # It might answer all the same: some servers look at no name, and their vectors would fit and mean nothing.
+        raise ProviderAway("unusable", f"The active space is of {space.kind}, not of {provider.kind}: reembed.")
+    return provider
 
 
 def _query_vector(provider: Provider, space: Space, text: str) -> Vector:
@@ -258,11 +267,12 @@ def catch_up() -> None:
     except (RedisError, OSError) as error:
         CACHE_FAILURES.labels("forget_nudge").inc()
         log.warning("embedding_nudge_not_forgotten", error=type(error).__name__)
-    space, provider = _read_in_use().get(SpaceState.ACTIVE), providers.configured(Purpose.EMBEDDER)
-    if space is None or provider is None:
+    space = _read_in_use().get(SpaceState.ACTIVE)
+    if space is None:
         return
     with alone(space) as is_alone:
         try:
+            provider = _provider_of(space)
             while is_alone and fill(space, provider).taken:
                 pass
         except ProviderAway as away:

@@ -92,6 +92,13 @@ class ProviderKind(models.TextChoices):
     COMPATIBLE = "compatible", "Compatible with OpenAI (Ollama, vLLM, LiteLLM, ...)"
 
 
+class AccessAction(models.TextChoices):
+    SEARCH = "search"  # a hit, or shown beside one
+    READ = "read"  # by its id
+    LIST = "list"  # in a list of somebody else's than the owner's
+    STAFF_VIEW = "staff_view"
+
+
 class Verdict(models.TextChoices):
     USEFUL = "useful"
     WRONG = "wrong"  # was never true
@@ -521,6 +528,32 @@ class Feedback(models.Model):
 
     def __str__(self) -> str:
         return f"{self.memory_id}: {self.verdict}"
+
+
+class AccessLog(models.Model):
+    """Somebody was shown a memory. Only its owner reads this; `memories/access.py` writes it."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    owner = owner_key()
+    memory = inner_key("Memory")
+    accessed_by = user_key()
+    door = models.CharField(max_length=16)
+    app = models.CharField(max_length=LABEL_LENGTH, null=True, blank=True)
+    action = models.CharField(max_length=16, choices=AccessAction.choices)
+    request_id = models.CharField(max_length=128, null=True, blank=True)
+    accessed_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        verbose_name = "access"
+        verbose_name_plural = "access log"
+        indexes = (
+            models.Index(fields=["owner", "memory", "-accessed_at", "-id"], name="access_by_memory"),
+            models.Index(fields=["owner", "-accessed_at", "-id"], name="access_by_owner"),
+        )
+        constraints = (models.CheckConstraint(condition=Q(action__in=AccessAction.values), name="access_action"),)
+
+    def __str__(self) -> str:
+        return f"{self.action} by {self.accessed_by_id}"
 
 
 class OwnerStatistics(models.Model):

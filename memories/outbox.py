@@ -155,13 +155,15 @@ def backlog(*, consumer: str | None = None, owner_id: int | None = None) -> list
         return [Backlog(**row | {"reasons": tuple(row["reasons"])}) for row in found]
 
 
-def replay(*, consumer: str | None = None, owner_id: int | None = None) -> int:
+def replay(*, consumer: str | None = None, owner_id: int | None = None, ids: Collection[UUID] | None = None) -> int:
     """Have dead events tried again, from the first attempt on and before what waits behind them; returns how many.
 
     What was delivered meanwhile stays delivered, so a consumer meets a replayed event later than it happened.
     """
     with acting_as(Actor.system("outbox: replay")):
         dead = _of(consumer, owner_id).filter(state=OutboxDelivery.DeliveryState.DEAD)
+        if ids is not None:
+            dead = dead.filter(id__in=ids)
         revived = list(
             dead.select_for_update(of=("self",)).order_by("owner_id", "event_id").values_list("id", "owner_id")
         )

@@ -24,12 +24,12 @@ from accounts.actors import Actor, acting_as
 from accounts.models import Scope
 from mem0stack.lib.errors import InvalidArgument
 from mem0stack.lib.metrics import SEARCH_STAGE_SECONDS, SEARCHES_DEGRADED
-from memories import embedding_spaces, statistics, texts
+from memories import access, embedding_spaces, statistics, texts
 from memories.embedding_spaces import FarQuery
 from memories.embeddings import Vector, embed_query
 from memories.filters import EVERYTHING, Filter, fields_named, to_q
 from memories.lexical import query_terms
-from memories.models import Memory, Share
+from memories.models import AccessAction, Memory, Share
 from memories.providers import ProviderAway
 from memories.querysets import MemoryQuerySet
 
@@ -110,6 +110,7 @@ def search(
             if expand:
                 hits = _with_neighbours(hits, Memory.objects.visible_to(actor).searchable(as_of=as_of), expand)
     kept = _fit(hits, token_budget)
+    access.note(actor, AccessAction.SEARCH, (memory for hit in kept for memory in (hit.memory, *hit.neighbours)))
     took_ms = (time.perf_counter() - started) * 1000
     log.debug("searched", owner_id=actor.owner_id, hits=len(kept), took_ms=round(took_ms, 2))
     return SearchResult(

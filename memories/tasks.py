@@ -7,7 +7,7 @@ from django.core.cache import cache
 from redis.exceptions import RedisError
 
 from mem0stack.lib.metrics import CACHE_FAILURES
-from memories import embedding_spaces, outbox
+from memories import access, embedding_spaces, outbox
 from memories.services.purging import purge
 
 log = structlog.get_logger(__name__)
@@ -49,9 +49,15 @@ def embed_waiting() -> None:
     embedding_spaces.catch_up()
 
 
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
+def prune_access_log() -> int:
+    """Remove what the access log has kept long enough."""
+    return access.prune()
+
+
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def _catch_up(**_: object) -> None:
-    for task in (drain_everything, prune_outbox, purge_overdue, embed_waiting):
+    for task in (drain_everything, prune_outbox, purge_overdue, prune_access_log, embed_waiting):
         task.delay()
 
 

@@ -14,8 +14,8 @@ from accounts import services as accounts
 from accounts.actors import Actor, acting_as
 from accounts.models import ApiKey, Scope, User
 from mem0stack.lib.rest import dumps
-from memories import outbox, services
-from memories.models import PERSONAL, App, Category, EmbeddingSpace, MemoryEmbedding
+from memories import access, outbox, services
+from memories.models import PERSONAL, App, Category, EmbeddingSpace, Memory, MemoryEmbedding
 from memories.services import NewMemory
 from tests.guard import PROTECTED_TABLES
 
@@ -172,6 +172,9 @@ def fill(owner: Person, grantee: Person) -> Space:
     services.update(actor, older.memory_id, {"superseded_by": space.memories["hidden"]})
     space.shares["lone"] = services.share(actor, grantee=grantee.name, memory_id=space.memories["lone"])[0].pk
     space.shares["open"] = services.share(actor, grantee=grantee.name, namespace=space.word("open", "namespace"))[0].pk
+    with acting_as(Actor.system("test: staff looks")):
+        shown = Memory.objects.filter(owner_id=owner.id)
+        access.record_staff_view(grantee.user, shown.values_list("owner_id", "id"))
     outbox.drain(owner.id)
     # Not an active one: searches would ask its provider.
     of_old, _ = EmbeddingSpace.objects.get_or_create(kind="openai", model="of old", dimensions=2, state="retired")

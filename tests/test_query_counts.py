@@ -57,6 +57,7 @@ CALLS: dict[str, Call] = {
     ),
     "operations": lambda alice, ids: alice.get("operations/", {"state": "waiting"}),
     "operation": lambda alice, ids: alice.get(f"operations/{ids['operation']}/"),
+    "access log": lambda alice, ids: alice.get(f"memories/{ids['memory']}/access/"),
     "history": lambda alice, ids: alice.get(f"memories/{ids['memory']}/history/"),
     "batch, 2 added": lambda alice, ids: alice.post(
         "memories/batch/", {"operations": [{"op": "add", "content": text} for text in ("a", "b")]}

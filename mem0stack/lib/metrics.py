@@ -44,6 +44,9 @@ OUTBOX_DELIVERIES = Counter(
     "Outbox deliveries by consumer and outcome: done, failed (tried again), dead (given up).",
     ["consumer", "outcome"],
 )
+ACCESSES = Counter(
+    "mem0_accesses", "Rows of the access log: written, or dropped because they could not be.", ["outcome"]
+)
 CACHE_FAILURES = Counter(
     "mem0_cache_failures", "Times that Valkey was away: at nudge, forget_nudge, heartbeat or provider.", ["operation"]
 )
@@ -69,6 +72,8 @@ BREAKER_OPEN = Gauge(
 # There from the start with 0, so that the first one is a rise.
 for _code in ("unavailable", "timeout"):
     DATABASE_FAILURES.labels(_code)
+for _outcome in ("written", "dropped"):
+    ACCESSES.labels(_outcome)
 for _operation in ("nudge", "forget_nudge", "heartbeat", "provider"):
     CACHE_FAILURES.labels(_operation)
 SEARCHES_DEGRADED.labels("embedder")

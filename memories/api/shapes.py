@@ -9,6 +9,7 @@ from memories.models import (
     LABEL_LENGTH,
     NAME_LENGTH,
     REASON_LENGTH,
+    AccessAction,
     Event,
     Kind,
     OperationKind,
@@ -287,6 +288,16 @@ class HistoryReply(serializers.Serializer[Any]):
     before = serializers.DictField(allow_null=True)
     after = serializers.DictField(allow_null=True)
     created_at = serializers.DateTimeField()
+
+
+class AccessReply(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    action = serializers.ChoiceField(choices=AccessAction.choices)
+    by = serializers.CharField()
+    door = serializers.CharField()
+    app = serializers.CharField(allow_null=True)
+    request_id = serializers.CharField(allow_null=True)
+    accessed_at = serializers.DateTimeField()
 
 
 class HitReply(MemoryReply):

@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("memories", "0002_outbox_retries_operations_feedback"),
+        ("memories", "0003_access_log"),
     ]
 
     operations = [

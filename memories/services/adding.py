@@ -304,7 +304,7 @@ def _known(owner_id: int, memories: Sequence[Memory]) -> dict[tuple[Any, ...], M
     stored = Memory.objects.filter(condition, owner_id=owner_id).alive().defer("embedding")
     # Expiry goes by the database's clock.
     stored = stored.annotate(is_expired=Q(expires_at__isnull=False, expires_at__lte=Now()))
-    return {_identity(memory): memory for memory in stored.order_by("id").select_for_update(of=("self",))}
+    return {_identity(memory): memory for memory in stored.order_by("id").select_for_update(of=("self",), no_key=True)}
 
 
 def _runs(memories: Iterable[Memory]) -> dict[tuple[UUID, str], list[Memory]]:

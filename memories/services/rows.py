@@ -23,7 +23,7 @@ def lock_own(actor: Actor, memory_id: UUID, *, deleted: bool = False) -> Memory:
     """The actor's own memory, locked. NotFound for what they may not see, Forbidden for what is only shared."""
     rows = Memory.objects.owned_by(actor).filter(id=memory_id)
     found: Memory | None = (
-        (rows if deleted else rows.alive()).select_for_update(of=("self",)).defer("embedding").first()
+        (rows if deleted else rows.alive()).select_for_update(of=("self",), no_key=True).defer("embedding").first()
     )
     if found is not None:
         return found
@@ -135,7 +135,7 @@ def record_all(
                 owner_id=memory.owner_id,
                 memory_id=memory.id,
                 event=event,
-                by=actor.user,
+                by=actor.caller,
                 door=actor.door,
                 app=actor.app,
                 version=memory.version,

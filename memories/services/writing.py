@@ -173,7 +173,9 @@ def delete_all(
     deleted = 0
     while True:
         with acting_as(actor):
-            page = list(in_scope().order_by("id").select_for_update(of=("self",)).defer("embedding")[:_CHUNK])
+            page = list(
+                in_scope().order_by("id").select_for_update(of=("self",), no_key=True).defer("embedding")[:_CHUNK]
+            )
             if not page:
                 break
             changing.delete_many(actor, page)

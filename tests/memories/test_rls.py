@@ -13,6 +13,7 @@ from psycopg.errors import ForeignKeyViolation
 from accounts.actors import Actor, acting, acting_as
 from memories import services
 from memories.models import (
+    AccessLog,
     Category,
     EmbeddingSpace,
     Feedback,
@@ -207,6 +208,9 @@ def _foreign_rows(alices: Space, charlies: Space) -> dict[str, Callable[[], Any]
         ),
         "feedback on a stranger's memory": lambda: Feedback.objects.create(
             **mine, memory_id=theirs, by=charlies.owner.user, verdict="wrong"
+        ),
+        "a note of access to a stranger's memory": lambda: AccessLog.objects.create(
+            **mine, memory_id=theirs, accessed_by=charlies.owner.user, door="rest", action="read"
         ),
         "an operation on a stranger's namespace": lambda: Operation.objects.create(
             **mine, namespace_id=_namespace_of(alices), kind="extract"

@@ -1,4 +1,4 @@
-# up: run the service    test, lint: what CI runs    bench: figures    lock: new lock files
+# up: run the service    test, lint: what CI runs    bench: figures, 9 minutes    lock: new lock files
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -210,6 +210,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 10.0,
         "options": {"expires": 10.0},
     },
+    "take up operations that wait": {
+        "task": "memories.tasks.resume_operations",
+        "schedule": 10.0,
+        "options": {"expires": 10.0},
+    },
     "embed what waits for the provider": {
         "task": "memories.tasks.embed_waiting",
         "schedule": 15.0,
@@ -225,8 +230,10 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "global_keyprefix": "mem0:",
 }
 
-# Providers ----------------------------------------------------------------------------------------------------------
+# Access log --------------------------------------------------------------------------------------------------------
 
+ACCESS_LOG_KEEP_DAYS = env.int("ACCESS_LOG_KEEP_DAYS", default=90)
+# Providers ----------------------------------------------------------------------------------------------------------
 # What holds where nobody has made a row of provider settings in the admin. No kind is no provider.
 PROVIDERS: dict[str, dict[str, Any]] = {
     "embedder": {
@@ -251,10 +258,6 @@ PROVIDERS: dict[str, dict[str, Any]] = {
         "requests_a_minute": env.int("MODEL_REQUESTS_A_MINUTE", default=0),
     },
 }
-
-# Access log --------------------------------------------------------------------------------------------------------
-
-ACCESS_LOG_KEEP_DAYS = env.int("ACCESS_LOG_KEEP_DAYS", default=90)
 
 # REST ---------------------------------------------------------------------------------------------------------------
 

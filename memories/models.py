@@ -16,7 +16,7 @@ from django.utils import timezone
 from pgvector.django import HalfVectorField
 from uuid_utils.compat import uuid7
 
-from memories.querysets import MemoryQuerySet, OperationQuerySet, ShareQuerySet
+from memories.querysets import MemoryQuerySet, OperationQuerySet, RelationQuerySet, ShareQuerySet
 
 DIMENSIONS = 256
 # An index holds rows of up to 2,704 bytes, two of them for each dimension.
@@ -63,6 +63,10 @@ class Event(models.TextChoices):
     SHARE = "SHARE"
 
 
+class RelationKind(models.TextChoices):
+    DERIVED_FROM = "derived_from"  # the source says so
+
+
 class OperationKind(models.TextChoices):
     EXTRACT = "extract"  # facts from a source that is stored already
 
@@ -73,6 +77,13 @@ class OperationState(models.TextChoices):
     DONE = "done"
     FAILED = "failed"
     SKIPPED = "skipped"  # there was nothing to do it with
+
+
+class AccessAction(models.TextChoices):
+    SEARCH = "search"  # a hit, or shown beside one
+    READ = "read"  # by its id
+    LIST = "list"  # in a list of somebody else's than the owner's
+    STAFF_VIEW = "staff_view"
 
 
 class SpaceState(models.TextChoices):
@@ -90,13 +101,6 @@ class ProviderKind(models.TextChoices):
     OPENAI = "openai", "OpenAI"
     AZURE = "azure", "Azure OpenAI"
     COMPATIBLE = "compatible", "Compatible with OpenAI (Ollama, vLLM, LiteLLM, ...)"
-
-
-class AccessAction(models.TextChoices):
-    SEARCH = "search"  # a hit, or shown beside one
-    READ = "read"  # by its id
-    LIST = "list"  # in a list of somebody else's than the owner's
-    STAFF_VIEW = "staff_view"
 
 
 class Verdict(models.TextChoices):
@@ -371,6 +375,33 @@ class MemoryHistory(models.Model):
         return f"{self.event} v{self.version}"
 
 
+class Relation(models.Model):
+    """How one memory hangs together with another of the same owner: `source` is `relation` `target`."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    owner = owner_key()
+    source = inner_key("Memory")
+    target = inner_key("Memory")
+    relation = models.CharField(max_length=16, choices=RelationKind.choices)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = RelationQuerySet.as_manager()
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=["owner", "source", "relation", "target"], name="relation_once"),
+            models.CheckConstraint(condition=~Q(source=F("target")), name="relation_of_two"),
+            models.CheckConstraint(condition=Q(relation__in=RelationKind.values), name="relation_kind"),
+        )
+        indexes = (
+            models.Index(fields=["owner", "target", "relation"], name="relation_by_target"),
+            models.Index(fields=["owner", "-created_at", "-id"], name="relation_by_creation"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.source_id} {self.relation} {self.target_id}"
+
+
 class Share(models.Model):
     """The owner's grant to another user to read one memory or one namespace, or to add to a namespace.
 
@@ -489,8 +520,12 @@ class Operation(models.Model):
     namespace = inner_key("Namespace", null=True, blank=True)
     kind = models.CharField(max_length=16, choices=OperationKind.choices)
     state = models.CharField(max_length=16, choices=OperationState.choices, default=OperationState.WAITING)
+    # The memories it works on; some may lie in another's space, or be gone by now.
+    sources = ArrayField(models.UUIDField(), null=True)
     error = models.CharField(max_length=200, blank=True, default="", help_text="A word for programs: no_model.")
     result = models.JSONField(null=True, blank=True)
+    attempts = models.PositiveSmallIntegerField(default=0, db_default=0)
+    not_before = models.DateTimeField(null=True, blank=True, help_text="When it is tried again after a failure.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
 
@@ -500,6 +535,11 @@ class Operation(models.Model):
         indexes = (
             models.Index(fields=["owner", "-created_at", "-id"], name="operation_by_creation"),
             models.Index(fields=["owner", "state", "-created_at", "-id"], name="operation_by_state"),
+            models.Index(
+                fields=["owner", "not_before"],
+                name="operation_unfinished",
+                condition=Q(state__in=["waiting", "running"]),
+            ),
         )
         constraints = (
             models.CheckConstraint(condition=Q(kind__in=OperationKind.values), name="operation_kind"),

@@ -57,6 +57,7 @@ CALLS: dict[str, Call] = {
     ),
     "operations": lambda alice, ids: alice.get("operations/", {"state": "waiting"}),
     "operation": lambda alice, ids: alice.get(f"operations/{ids['operation']}/"),
+    "relations": lambda alice, ids: alice.get("relations/", {"source": ids["memory"]}),
     "access log": lambda alice, ids: alice.get(f"memories/{ids['memory']}/access/"),
     "history": lambda alice, ids: alice.get(f"memories/{ids['memory']}/history/"),
     "batch, 2 added": lambda alice, ids: alice.post(

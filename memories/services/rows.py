@@ -1,7 +1,7 @@
 """The rows behind a memory: names, postings, categories, history, and the lock every change begins with."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
@@ -14,7 +14,7 @@ from mem0stack.lib.errors import Forbidden, NotFound
 from mem0stack.lib.metrics import WRITES
 from memories import texts
 from memories.lexical import tag_term
-from memories.models import App, Category, Memory, MemoryCategory, MemoryHistory, Namespace
+from memories.models import App, Category, Memory, MemoryCategory, MemoryHistory, Namespace, Relation
 
 NamedModel = TypeVar("NamedModel", Namespace, App, Category)
 
@@ -66,6 +66,20 @@ def link_categories(owner_id: int, names: Mapping[UUID, Sequence[str]]) -> None:
             for name in some
         ],
         ignore_conflicts=True,
+    )
+
+
+def relate(owner_id: int, relation: str, targets: Mapping[UUID, Collection[UUID]]) -> None:
+    """Write that each memory is `relation` its targets; what is known or gone is left out."""
+    wanted = {target for some in targets.values() for target in some}
+    there = set(Memory.objects.filter(owner_id=owner_id, id__in=wanted).values_list("id", flat=True))
+    insert_many(
+        [
+            Relation(owner_id=owner_id, source_id=source, relation=relation, target_id=target)
+            for source, some in targets.items()
+            for target in sorted(there.intersection(some))
+        ],
+        skip_known=True,
     )
 
 

@@ -238,7 +238,9 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 # Access log --------------------------------------------------------------------------------------------------------
 
 ACCESS_LOG_KEEP_DAYS = env.int("ACCESS_LOG_KEEP_DAYS", default=90)
+
 # Providers ----------------------------------------------------------------------------------------------------------
+
 # What holds where nobody has made a row of provider settings in the admin. No kind is no provider.
 PROVIDERS: dict[str, dict[str, Any]] = {
     "embedder": {

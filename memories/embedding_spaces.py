@@ -105,9 +105,7 @@ def query_vector(text: str) -> FarQuery | None:
         return None
     if (known := _queries.get((space.id, text))) is not None:
         return FarQuery(space, known)
-    provider = providers.configured(Purpose.EMBEDDER)
-    if provider is None:
-        raise ProviderAway("unusable", "There is an active space and no embedder to ask.")
+    provider = _provider_of(space)
     return FarQuery(space, provider.within_budget(lambda: _query_vector(provider, space, text)))
 
 
@@ -115,6 +113,17 @@ def forget() -> None:
     """Read the active space anew at the next question, and forget queries."""
     _known.at = float("-inf")
     _queries.clear()
+
+
+def _provider_of(space: Space) -> Provider:
+    """Whom to ask for vectors of this space. Raises ProviderAway where that is nobody."""
+    provider = providers.configured(Purpose.EMBEDDER)
+    if provider is None:
+        raise ProviderAway("unusable", "There is an active space and no embedder to ask.")
+    if provider.kind != space.kind:
+        # It might answer all the same: some servers look at no name, and their vectors would fit and mean nothing.
+        raise ProviderAway("unusable", f"The active space is of {space.kind}, not of {provider.kind}: reembed.")
+    return provider
 
 
 def _query_vector(provider: Provider, space: Space, text: str) -> Vector:
@@ -241,11 +250,12 @@ def _nudge() -> None:
 def catch_up() -> None:
     """Embed what waits in the active space, as far as the provider lets us: the next round comes by itself."""
     valkey.ask("forget_nudge", lambda client: client.delete(_NUDGED), otherwise=0)
-    space, provider = _read_in_use().get(SpaceState.ACTIVE), providers.configured(Purpose.EMBEDDER)
-    if space is None or provider is None:
+    space = _read_in_use().get(SpaceState.ACTIVE)
+    if space is None:
         return
     with alone(space) as is_alone:
         try:
+            provider = _provider_of(space)
             while is_alone and fill(space, provider).taken:
                 pass
         except ProviderAway as away:

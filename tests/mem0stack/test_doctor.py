@@ -155,7 +155,7 @@ def test_without_postgres(ill: RunningService) -> None:
         time.sleep(1)
         status, parts = examine(ill)
         assert status == 1
-        assert wrong(parts) == ["processes", "database", "row security", "schema", "outbox", "client"]
+        assert wrong(parts) == ["processes", "database", "row security", "schema", "outbox", "embedder", "client"]
         assert "postgres.log" in parts["database"]["mend"]
         assert "Mend that first: database." in parts["schema"]["mend"]
         assert parts["client"]["seen"] == "GET /api/v2/me/ answers 503."

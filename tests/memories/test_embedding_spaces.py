@@ -1,5 +1,6 @@
 """The provider tier: what is embedded when, how searches use it, and what they do without it."""
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from django.db import connection
 from django.test import override_settings
 
 from accounts.actors import Actor, acting_as
+from mem0stack import doctor
 from mem0stack.lib import resilience
 from memories import embedding_spaces, outbox, providers
 from memories.embedding_spaces import Space
@@ -307,3 +309,37 @@ def test_the_owners_vectors_are_read_from_their_index_alone(people: People, fake
         )
         plan = "\n".join(line for (line,) in cursor.fetchall())
     assert "Index Only Scan using embedding_scan" in plan, plan
+
+
+def test_another_kind_of_provider_is_not_asked_for_vectors_of_the_old_one(people: People, fake: OpenAIServer) -> None:
+    alice = people.alice.actor
+    remember(alice, "One.")
+    build()
+    calls = len(fake.calls)
+    given = settings.PROVIDERS["embedder"] | {"kind": "openai", "key": "sk-x"}
+    with override_settings(PROVIDERS=settings.PROVIDERS | {"embedder": given}):
+        forget_all()
+        assert search(alice, "one").degraded == ("embedder",)
+        remember(alice, "Two.")
+        drain(alice)
+    assert len(fake.calls) == calls
+
+
+def test_the_doctor_calls_it_once_and_says_how_it_is(people: People, fake: OpenAIServer) -> None:
+    with pytest.raises(doctor.Wrong) as not_begun:
+        doctor._embedder()
+    assert not_begun.value.mend == "manage.py reembed"
+    remember(people.alice.actor, "One.")
+    build()
+    calls = len(fake.calls)
+    assert re.match(r"m answers in \d+ ms", doctor._embedder())
+    assert len(fake.calls) == calls + 1
+    fake.mode = "unauthorized"
+    with pytest.raises(doctor.Wrong, match="unauthorized") as refused:
+        doctor._embedder()
+    assert "key" in refused.value.mend
+    fake.mode = "ok"
+    with override_settings(PROVIDERS=settings.PROVIDERS | {"embedder": settings.PROVIDERS["embedder"] | {"kind": ""}}):
+        providers.forget()
+        with pytest.raises(doctor.Wrong, match="no embedder to ask"):
+            doctor._embedder()

@@ -14,7 +14,7 @@ from mem0stack.lib.errors import Forbidden, InvalidArgument
 from memories import outbox, services
 from memories.filters import NATIVE, Filter, parse
 from memories.models import Memory, Share
-from memories.search import SearchResult, search
+from memories.search import _ALL_ROWS, SearchResult, search
 from memories.services import NewMemory
 from tests.memories.reading import stored
 
@@ -61,6 +61,38 @@ def test_scores_lie_in_0_to_1_fall_and_are_the_sum_of_their_signals(alice: Actor
         assert sum(hit.signals.values()) == pytest.approx(hit.score, abs=2e-4)
     assert result.took_ms > 0
     assert (result.degraded, result.truncated, result.answerable) == ((), False, True)
+
+
+@pytest.mark.parametrize("top_k", [1, 3, 40, 100])
+@pytest.mark.parametrize("filters", [{}, {"tags": "even"}], ids=["no filter", "filter"])
+def test_rows_that_cannot_win_are_left_out_and_nothing_else(
+    alice: Actor, bob: Actor, monkeypatch: pytest.MonkeyPatch, top_k: int, filters: dict[str, Any]
+) -> None:
+    draw = random.Random(7)  # noqa: S311  no secret
+    words = ["port", "dog", "release", "pool", "deploy", "database", "puppy", "service", "stone", "walks", "never"]
+    texts_of = [" ".join(draw.choices(words, k=draw.randint(1, 6))) + f" {n}" for n in range(160)]
+    for actor, some in ((alice, texts_of[:110]), (bob, texts_of[110:])):
+        new = [NewMemory(text, tags=["even"] if n % 2 else [], namespace="team") for n, text in enumerate(some)]
+        services.add_many(actor, new)
+    services.share(bob, grantee="alice", namespace="team")
+    queries = [
+        "which port has the puppy",
+        "walks quickly",
+        "zxqv",
+        "stone",
+        "opposite of everything",
+        "7",
+        "never ever",
+    ]
+
+    def answers() -> list[list[tuple[UUID, float]]]:
+        found = [search(alice, query, top_k=top_k, filters=where(**filters)) for query in queries]
+        return [[(hit.memory.id, hit.score) for hit in result.hits] for result in found]
+
+    pruned = answers()
+    monkeypatch.setattr("memories.search._ROWS_THAT_CAN_WIN", f"{_ALL_ROWS} LIMIT 1000 + %s")
+    assert pruned == answers()
+    assert all(len(found) == min(top_k, 80 if filters else 160) for found in pruned)
 
 
 def test_the_very_text_scores_near_one_and_nothing_alike_near_zero(alice: Actor) -> None:

@@ -1,4 +1,4 @@
-# up: run the service    test, lint: what CI runs    bench: figures    soak: kills while it works    lock: new lock files
+# up: run the service    test, lint: what CI runs    bench: figures, 9 minutes    soak: kills while it works    lock: new lock files
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

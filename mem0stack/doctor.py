@@ -27,6 +27,9 @@ from mem0stack.embedded import directory, prepare, service
 from mem0stack.embedded.account import EmbeddedError
 from mem0stack.lib import valkey
 from mem0stack.lib.home import Home
+from memories import embedding_spaces, providers
+from memories.models import Purpose
+from memories.providers import ProviderAway
 from memories.tasks import HEARTBEAT
 
 _TIMEOUT_S = 5
@@ -66,6 +69,7 @@ def examine(home: Home) -> list[Finding]:
         ("cache", "settings", _cache),
         ("worker", "cache", _worker),
         ("outbox", "schema", _outbox),
+        ("embedder", "schema", _embedder),
         ("web", "", lambda: _web(home)),
         ("client", "web", lambda: _client(home)),
     ]
@@ -210,6 +214,33 @@ def _outbox() -> str:
         )
     given_up = f" {dead} were given up; worker.log has their reasons." if dead else ""
     return f"{waiting} deliveries wait.{given_up}"
+
+
+def _embedder() -> str:
+    try:
+        space, provider = embedding_spaces.active(), providers.configured(Purpose.EMBEDDER)
+    except (AnyDatabaseError, PoolTimeout) as error:
+        raise Wrong(f"The database refuses ({type(error.__cause__ or error).__name__}).", "Ask again.") from error
+    if provider is None:
+        if space is None:
+            return "None is configured; the local one is always there."
+        raise Wrong(
+            f"Vectors of {space.model} are there, and no embedder to ask. Searches use the local one and say degraded.",
+            "Configure it as docs/embeddings.md says, here and for the service.",
+        )
+    if space is None:
+        raise Wrong("It is configured, and nothing is embedded by it yet.", "manage.py reembed")
+    began = time.perf_counter()
+    try:
+        provider.embed(["doctor"], model=space.model, dimensions=space.dimensions, timeout_ms=_TIMEOUT_S * 1000)
+    except ProviderAway as away:
+        raise Wrong(
+            f"It gives no answer that can be used ({away.reason}: {away}). Searches use the local one.",
+            "See to its address, key, model and dimensions in the provider settings; what waits is embedded later.",
+        ) from away
+    took_ms = (time.perf_counter() - began) * 1000
+    slow = "" if took_ms <= provider.query_budget_ms else f", more than the {provider.query_budget_ms} ms of a search"
+    return f"{space.model} answers in {took_ms:.0f} ms{slow}."
 
 
 def _ask(sql: str) -> Any:

@@ -213,6 +213,16 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 10.0,
         "options": {"expires": 10.0},
     },
+    "take up operations that wait": {
+        "task": "memories.tasks.resume_operations",
+        "schedule": 10.0,
+        "options": {"expires": 10.0},
+    },
+    "embed what waits for the provider": {
+        "task": "memories.tasks.embed_waiting",
+        "schedule": 15.0,
+        "options": {"expires": 15.0},
+    },
     "remove what the outboxes are done with": {"task": "memories.tasks.prune_outbox", "schedule": 300.0},
     "remove what the access log has kept long enough": {"task": "memories.tasks.prune_access_log", "schedule": 3600.0},
     "purge what was deleted over 30 days ago": {"task": "memories.tasks.purge_overdue", "schedule": 6 * 3600.0},
@@ -228,6 +238,31 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 # Access log --------------------------------------------------------------------------------------------------------
 
 ACCESS_LOG_KEEP_DAYS = env.int("ACCESS_LOG_KEEP_DAYS", default=90)
+# Providers ----------------------------------------------------------------------------------------------------------
+# What holds where nobody has made a row of provider settings in the admin. No kind is no provider.
+PROVIDERS: dict[str, dict[str, Any]] = {
+    "embedder": {
+        "kind": env.str("EMBEDDER_KIND", default=""),
+        "base_url": env.str("EMBEDDER_BASE_URL", default=""),
+        "api_version": env.str("EMBEDDER_API_VERSION", default=""),
+        "key": env.str("EMBEDDER_API_KEY", default=""),
+        "model": env.str("EMBEDDER_MODEL", default="text-embedding-3-small"),
+        "dimensions": env.int("EMBEDDER_DIMENSIONS", default=512),
+        "batch_size": env.int("EMBEDDER_BATCH_SIZE", default=64),
+        "timeout_ms": env.int("EMBEDDER_TIMEOUT_MS", default=30_000),
+        "query_budget_ms": env.int("EMBEDDER_QUERY_BUDGET_MS", default=150),
+        "requests_a_minute": env.int("EMBEDDER_REQUESTS_A_MINUTE", default=0),
+    },
+    "model": {
+        "kind": env.str("MODEL_KIND", default=""),
+        "base_url": env.str("MODEL_BASE_URL", default=""),
+        "api_version": env.str("MODEL_API_VERSION", default=""),
+        "key": env.str("MODEL_API_KEY", default=""),
+        "model": env.str("MODEL_NAME", default=""),
+        "timeout_ms": env.int("MODEL_TIMEOUT_MS", default=60_000),
+        "requests_a_minute": env.int("MODEL_REQUESTS_A_MINUTE", default=0),
+    },
+}
 
 # REST ---------------------------------------------------------------------------------------------------------------
 
@@ -360,7 +395,14 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "events"}},
     # A level that does not exist is named by a system check, which could not speak if logging failed first.
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL if LOG_LEVEL in logging.getLevelNamesMapping() else "INFO"},
-    "loggers": {"django": {"handlers": [], "propagate": True}, "celery": {"handlers": [], "propagate": True}},
+    "loggers": {
+        "django": {"handlers": [], "propagate": True},
+        "celery": {"handlers": [], "propagate": True},
+        # At DEBUG they tell what is sent and where to.
+        "openai": {"level": "WARNING"},
+        "httpx2": {"level": "WARNING"},
+        "httpcore2": {"level": "WARNING"},
+    },
 }
 DJANGO_STRUCTLOG_CELERY_ENABLED = False
 # Our middleware has made sure that it is a plain word; a correlation id would be a caller's free text.

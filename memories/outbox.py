@@ -41,8 +41,9 @@ _NUDGE_WAITS_S = 0.1
 
 Consumer = Callable[[int, Sequence[OutboxEvent]], None]
 _consumers: dict[str, Consumer] = {}
-# Of consumers that want some kinds of event only.
+# Of consumers that want some kinds of event only, or events at some times only.
 _kinds: dict[str, frozenset[str]] = {}
+_wanting: dict[str, Callable[[], bool]] = {}
 
 
 class _ToNudge(threading.local):
@@ -74,9 +75,17 @@ class Backlog:
     reasons: tuple[str, ...]
 
 
-def register(name: str, consumer: Consumer, *, kinds: Collection[str] | None = None) -> None:
-    """Have `consumer` called with every event from now on, or with those of these kinds."""
+def register(
+    name: str, consumer: Consumer, *, kinds: Collection[str] | None = None, wanting: Callable[[], bool] | None = None
+) -> None:
+    """Have `consumer` called with every event from now on, or with those of these kinds.
+
+    `wanting` is asked in each write's transaction, and what is written while it is false the consumer never hears of:
+    for what most instances do not use, and nobody should pay a delivery for.
+    """
     _consumers[name] = consumer
+    if wanting is not None:
+        _wanting[name] = wanting
     if kinds is not None:
         _kinds[name] = frozenset(kinds)
 
@@ -89,11 +98,12 @@ def write(owner_id: int, events: Sequence[NewEvent]) -> None:
     disk.require_room()
     rows = [OutboxEvent(owner_id=owner_id, kind=event.kind, payload=event.payload) for event in events]
     insert_many(rows)
+    names = [name for name in _consumers if name not in _wanting or _wanting[name]()]
     insert_many(
         [
             OutboxDelivery(owner_id=owner_id, event=row, consumer=name)
             for row in rows
-            for name in _consumers
+            for name in names
             if name not in _kinds or row.kind in _kinds[name]
         ]
     )

@@ -1,10 +1,13 @@
 """Work for the Celery worker: thin, safe to run twice."""
 
+from uuid import UUID
+
 from celery import shared_task
 from celery.signals import worker_ready
 
 from mem0stack.lib import valkey
-from memories import access, outbox
+from memories import access, embedding_spaces, outbox
+from memories.services import extracting
 from memories.services.purging import purge
 
 # There while a worker does its periodic work, which comes every 10 seconds.
@@ -33,6 +36,21 @@ def prune_outbox() -> int:
 
 
 @shared_task  # type: ignore[untyped-decorator]  # celery has no types
+def extract(owner_id: int, operation_id: str) -> str:
+    """Have a model draw facts from sources that are stored already."""
+    return extracting.extract(owner_id, UUID(operation_id))
+
+
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
+def resume_operations() -> int:
+    """Send again what was put off, got lost with its broker, or was left behind by a worker that died."""
+    due = extracting.unfinished()
+    for owner_id, operation_id in due:
+        extract.delay(owner_id, str(operation_id))
+    return len(due)
+
+
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
 def purge_overdue() -> None:
     """Take away for good what was deleted over 30 days ago."""
     purge()
@@ -44,9 +62,15 @@ def prune_access_log() -> int:
     return access.prune()
 
 
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
+def embed_waiting() -> None:
+    """Have the provider embed what waits in the active space."""
+    embedding_spaces.catch_up()
+
+
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def _catch_up(**_: object) -> None:
-    for task in (drain_everything, prune_outbox, purge_overdue, prune_access_log):
+    for task in (drain_everything, resume_operations, embed_waiting, prune_outbox, purge_overdue, prune_access_log):
         task.delay()
 
 

@@ -264,6 +264,13 @@ def _(alices: Space) -> list[Call]:
     return [Call(f"operations/{opened}/", limited=200), *(Call(f"operations/{one}/") for one in others)]
 
 
+@case("GET", "relations/")
+def _(alices: Space) -> list[Call]:
+    hidden, opened = alices.memories["hidden"], alices.memories["open"]
+    queries = ("", f"?source={hidden}", f"?target={opened}", "?relation=derived_from")
+    return [Call(f"relations/{query}", charlie=200) for query in queries]
+
+
 @case("POST", "search/")
 def _(alices: Space) -> list[Call]:
     calls = []

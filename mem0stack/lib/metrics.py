@@ -36,6 +36,9 @@ SEARCH_STAGE_SECONDS = Histogram(
     ["stage"],
     buckets=_STAGE_BUCKETS,
 )
+SEARCHES_DEGRADED = Counter(
+    "mem0_searches_degraded", "Searches that were answered without a part that was away: embedder.", ["part"]
+)
 EMBEDDING_SECONDS = Histogram(
     "mem0_embedding_seconds",
     "Time to turn the texts of one call into vectors: documents or query.",
@@ -54,6 +57,17 @@ ACCESSES = Counter(
 CACHE_FAILURES = Counter(
     "mem0_cache_failures", "Times that something went on without Valkey, by what it was.", ["operation"]
 )
+PROVIDER_CALLS = Counter(
+    "mem0_provider_calls",
+    "Requests to a provider by purpose (embedder, model) and outcome: ok, or the word for what was wrong.",
+    ["purpose", "outcome"],
+)
+PROVIDER_SECONDS = Histogram(
+    "mem0_provider_seconds",
+    "Time of a request to a provider, by purpose: embedder or model.",
+    ["purpose"],
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
+)
 # livemax: as long as one living process finds it away.
 BREAKER_OPEN = Gauge(
     "mem0_breaker_open",
@@ -67,9 +81,13 @@ for _code in ("unavailable", "timeout", "storage_full"):
     DATABASE_FAILURES.labels(_code)
 for _outcome in ("written", "dropped"):
     ACCESSES.labels(_outcome)
-for _operation in ("nudge", "forget_nudge", "heartbeat"):
+for _operation in ("nudge", "forget_nudge", "heartbeat", "provider"):
     CACHE_FAILURES.labels(_operation)
 for _phase in ("body", "work"):
     LATE_REQUESTS.labels(_phase)
+SEARCHES_DEGRADED.labels("embedder")
+for _purpose in ("embedder", "model"):
+    PROVIDER_CALLS.labels(_purpose, "ok")
+    PROVIDER_SECONDS.labels(_purpose)
 for _part in ("postgres", "valkey", "embedder", "model"):
     BREAKER_OPEN.labels(_part)

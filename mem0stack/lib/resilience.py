@@ -66,16 +66,16 @@ class Circuits:
         self.breakers.add_listener(self._changed)
         # When the call that decides was let through, while it is under way.
         self.tried_at: dict[str, float] = {}
-        self._open: set[str] = set()
+        self.open: set[str] = set()
 
     def _changed(self, name: str, event_name: str, event: Any) -> None:
         # Half-open is neither news nor a trouble: the call that is under way decides.
         if not isinstance(event, ContextChanged) or event.state == HALF_OPENED:
             return
         is_open = event.state == OPENED
-        if is_open == (name in self._open):
+        if is_open == (name in self.open):
             return
-        (self._open.add if is_open else self._open.discard)(name)
+        (self.open.add if is_open else self.open.discard)(name)
         BREAKER_OPEN.labels(name).set(is_open)
         log.log(30 if is_open else 20, "circuit_opened" if is_open else "circuit_closed", part=name)
 
@@ -85,6 +85,11 @@ def _end(name: str, breaker: SyncCircuitBreaker, is_trial: bool, error: BaseExce
         if is_trial:
             _circuits.tried_at.pop(name, None)
         breaker.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
+
+
+def is_open(name: str) -> bool:
+    """Whether this process does not try the part `name` now, or has not tried it since it failed."""
+    return name in _circuits.open
 
 
 _circuits = Circuits()

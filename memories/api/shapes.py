@@ -14,6 +14,7 @@ from memories.models import (
     Kind,
     OperationKind,
     OperationState,
+    RelationKind,
     Standing,
     State,
     Verdict,
@@ -243,10 +244,21 @@ class OperationReply(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     kind = serializers.ChoiceField(choices=OperationKind.choices)
     state = serializers.ChoiceField(choices=OperationState.choices)
-    error = serializers.CharField(allow_null=True, help_text="no_model: there is no model to do it with.")
+    error = serializers.CharField(
+        allow_null=True, help_text="Why it was skipped, failed or is tried again: no_model, timeout, bad_answer, ..."
+    )
     result = serializers.JSONField(allow_null=True)
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
+
+
+class RelationReply(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    # DRF takes fields out of the class; `source` of a field itself stays.
+    source = serializers.UUIDField(help_text="The memory that the relation is said of.")  # type: ignore[assignment]
+    relation = serializers.ChoiceField(choices=RelationKind.choices)
+    target = serializers.UUIDField()
+    created_at = serializers.DateTimeField()
 
 
 class FeedbackReply(serializers.Serializer[Any]):

@@ -3,11 +3,18 @@
 from collections.abc import Sequence
 from uuid import UUID
 
+import structlog
+from celery import current_app
+from django.db import transaction
 from django.db.models.functions import Now
+from kombu.exceptions import OperationalError as BrokerError
+from redis.exceptions import RedisError
 
 from accounts.actors import Actor
-from memories import outbox
+from memories import outbox, providers
 from memories.models import Memory, Operation, OperationKind, OperationState, OutboxEvent
+
+log = structlog.get_logger(__name__)
 
 EVENT = "operation"
 
@@ -23,21 +30,33 @@ def begin_extraction(actor: Actor, memory_ids: Sequence[UUID]) -> UUID:
         owner_id=actor.owner_id,
         namespace_id=namespaces.pop() if len(namespaces) == 1 else None,
         kind=OperationKind.EXTRACT,
+        sources=list(dict.fromkeys(memory_ids)),
     )
-    payload = {"operation_id": str(operation.id), "memory_ids": [str(one) for one in dict.fromkeys(memory_ids)]}
-    outbox.write(actor.owner_id, [outbox.NewEvent(kind=EVENT, payload=payload)])
+    outbox.write(actor.owner_id, [outbox.NewEvent(kind=EVENT, payload={"operation_id": str(operation.id)})])
     return operation.id
 
 
 def take_up(owner_id: int, events: Sequence[OutboxEvent]) -> None:
-    """End what cannot be done: this version has no model to extract with.
+    """Hand them to the worker, once what the outbox notes of it has committed; without a model end them here.
 
-    With a model this is where a task is sent that calls it: never here, inside the outbox's transaction.
+    The model is called in a task of its own: never inside the outbox's transaction. A task that gets lost is sent
+    again by beat.
     """
-    waiting = Operation.objects.filter(
-        owner_id=owner_id, id__in=[event.payload["operation_id"] for event in events], state=OperationState.WAITING
-    )
+    ids = [event.payload["operation_id"] for event in events]
+    if providers.configured("model") is not None:
+        transaction.on_commit(lambda: send(owner_id, ids), robust=True)
+        return
+    waiting = Operation.objects.filter(owner_id=owner_id, id__in=ids, state=OperationState.WAITING)
     waiting.update(state=OperationState.SKIPPED, error="no_model", updated_at=Now())
+
+
+def send(owner_id: int, ids: Sequence[UUID | str]) -> None:
+    """Tell the worker to do these operations now. If the broker is away they wait for beat."""
+    try:
+        for one in ids:
+            current_app.send_task("memories.tasks.extract", [owner_id, str(one)])
+    except (BrokerError, RedisError, OSError) as error:
+        log.warning("operation_not_sent", owner_id=owner_id, error=type(error).__name__)
 
 
 outbox.register("operations", take_up, kinds={EVENT})

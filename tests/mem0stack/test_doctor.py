@@ -19,7 +19,7 @@ from mem0stack.lib.home import Home
 from tests.running import RunningService, running_service
 
 PARTS = ["settings", "home", "disk", "processes", "database", "row security"]
-PARTS += ["schema", "cache", "worker", "outbox", "web", "client"]
+PARTS += ["schema", "cache", "worker", "outbox", "embedder", "web", "client"]
 
 
 @pytest.fixture(scope="module")

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import httpx2
     import openai
     from cryptography.fernet import Fernet
+    from redis import Redis
 
 log = structlog.get_logger(__name__)
 

@@ -101,8 +101,8 @@ class Load:
         """Each writer still has its last write acknowledged."""
         self._stopping.set()
         for thread in self._threads:
-            thread.join(120)
-        if not exc[0]:
+            thread.join(120 if exc[0] is None else 1)
+        if exc[0] is None:
             assert not any(thread.is_alive() for thread in self._threads), "a client hangs"
 
     def wait_for_writes(self, count: int, timeout_s: float = 60) -> None:

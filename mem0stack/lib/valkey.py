@@ -4,16 +4,19 @@ Everything that wants the shared cache or the queue goes through `ask`; the lint
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
-from django_redis import get_redis_connection
+from django.core.cache import caches
 from kombu.exceptions import OperationalError as BrokerError
-from redis import Redis
 from redis.exceptions import RedisError
 
 from mem0stack.lib.metrics import CACHE_FAILURES
 from mem0stack.lib.resilience import CircuitOpen, circuit
+
+if TYPE_CHECKING:
+    # Loads cryptography.
+    from redis import Redis
 
 log = structlog.get_logger(__name__)
 
@@ -24,7 +27,7 @@ Answer = TypeVar("Answer")
 Otherwise = TypeVar("Otherwise")
 
 
-def ask(operation: str, question: Callable[[Redis], Answer], *, otherwise: Otherwise) -> Answer | Otherwise:
+def ask(operation: str, question: "Callable[[Redis], Answer]", *, otherwise: Otherwise) -> Answer | Otherwise:
     """What `question` makes of the client (redis-py's, replies are bytes), or `otherwise` when Valkey is away.
 
     It never raises for Valkey's sake. A command that hangs costs a quarter of a second; after three failures in a row
@@ -47,7 +50,8 @@ def key(*parts: object) -> str:
     return ":".join(map(str, ("mem0", *parts)))
 
 
-def client() -> Redis:
+def client() -> "Redis":
     """The bare client, for whoever looks how Valkey is and wants to hear it. Everything else uses `ask`."""
-    found: Redis = get_redis_connection("default")
+    # django-redis gives it; loaded at the first use.
+    found: Redis = caches["default"].client.get_client(True)  # type: ignore[attr-defined]
     return found

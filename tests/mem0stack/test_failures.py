@@ -289,18 +289,22 @@ def test_a_full_disk_refuses_writes_and_goes_on_reading(seed: int, figure: Figur
             ballast.unlink()
             load.wait_for_writes(50)
 
-            # Somebody else takes the very last byte: PostgreSQL stops, and is started until it can.
+            assert set(load.seen.failures()) <= {507}
+
+            # Somebody else takes the very last byte: PostgreSQL's processes stop, and are started until they can. A
+            # web process may end too, when its figures for /metrics meet a page of a file that has no room.
             fill(ballast, 0)
-            before = children(service)["postgres"]
+            acknowledged = len(load.seen.acknowledged)
             _write_until_it_stops(service)
             time.sleep(3)
-            assert children(service)["postgres"] != before, "it stopped, and the supervisor started another"
+            # A write that was under way when the last byte went may still have had room.
+            assert len(load.seen.acknowledged) - acknowledged <= 10
             ballast.unlink()
             began = time.monotonic()
             wait_until_well(service)
             figure("well again after room was made on a disk that was full to the last byte", time.monotonic() - began)
             load.wait_for_writes(50)
-        assert set(load.seen.failures()) <= {503, 507}
+        assert set(load.seen.failures()) <= {503, 507, "ReadError", "RemoteProtocolError", "ConnectError"}
         assert_true(service, load.seen)
         wait_for_drained_outbox(service)
 

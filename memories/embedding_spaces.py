@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -27,10 +27,6 @@ from memories import outbox, providers
 from memories.embeddings import MAX_CHARACTERS
 from memories.models import COVERED_DIMENSIONS, EmbeddingSpace, Event, OutboxEvent, Purpose, SpaceState
 from memories.providers import Provider, ProviderAway, Vector
-
-if TYPE_CHECKING:
-    # Loads cryptography.
-    from redis import Redis
 
 log = structlog.get_logger(__name__)
 

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     import httpx2
     import openai
     from cryptography.fernet import Fernet
-    from redis import Redis
 
 log = structlog.get_logger(__name__)
 

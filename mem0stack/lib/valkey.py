@@ -4,19 +4,16 @@ Everything that wants the shared cache or the queue goes through `ask`; the lint
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import structlog
-from django.core.cache import caches
+from django_redis import get_redis_connection
 from kombu.exceptions import OperationalError as BrokerError
+from redis import Redis
 from redis.exceptions import RedisError
 
 from mem0stack.lib.metrics import CACHE_FAILURES
 from mem0stack.lib.resilience import CircuitOpen, circuit
-
-if TYPE_CHECKING:
-    # Loads cryptography.
-    from redis import Redis
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +24,7 @@ Answer = TypeVar("Answer")
 Otherwise = TypeVar("Otherwise")
 
 
-def ask(operation: str, question: "Callable[[Redis], Answer]", *, otherwise: Otherwise) -> Answer | Otherwise:
+def ask(operation: str, question: Callable[[Redis], Answer], *, otherwise: Otherwise) -> Answer | Otherwise:
     """What `question` makes of the client (redis-py's, replies are bytes), or `otherwise` when Valkey is away.
 
     It never raises for Valkey's sake. A command that hangs costs a quarter of a second; after three failures in a row
@@ -50,8 +47,7 @@ def key(*parts: object) -> str:
     return ":".join(map(str, ("mem0", *parts)))
 
 
-def client() -> "Redis":
+def client() -> Redis:
     """The bare client, for whoever looks how Valkey is and wants to hear it. Everything else uses `ask`."""
-    # django-redis gives it; loaded at the first use.
-    found: Redis = caches["default"].client.get_client(True)  # type: ignore[attr-defined]
+    found: Redis = get_redis_connection("default")
     return found

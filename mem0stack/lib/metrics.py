@@ -20,6 +20,7 @@ REQUEST_SECONDS = Histogram(
 REQUESTS_IN_PROGRESS = Gauge(
     "mem0_http_requests_in_progress", "Requests that are being answered now.", multiprocess_mode="livesum"
 )
+CALLS_LIMITED = Counter("mem0_calls_limited", "Calls that were one too many in their minute for their key.")
 DATABASE_FAILURES = Counter(
     "mem0_database_failures",
     "REST requests answered 503 or 507, by the reply's code: unavailable, timeout or storage_full.",
@@ -62,7 +63,7 @@ BREAKER_OPEN = Gauge(
 # There from the start with 0, so that the first one is a rise.
 for _code in ("unavailable", "timeout", "storage_full"):
     DATABASE_FAILURES.labels(_code)
-for _operation in ("nudge", "forget_nudge", "heartbeat"):
+for _operation in ("nudge", "forget_nudge", "heartbeat", "keys_version", "forget_keys", "rate_limit"):
     CACHE_FAILURES.labels(_operation)
 for _phase in ("body", "work"):
     LATE_REQUESTS.labels(_phase)

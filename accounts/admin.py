@@ -44,20 +44,22 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]  #
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
-    """Keys can be looked at and revoked here. They are made by their users, who alone see them."""
+    """Keys can be looked at, limited and revoked here. They are made by their users, who alone see them."""
 
     list_display = ("name", "prefix", "user", "scopes", "created_at", "expires_at", "revoked_at", "last_used_at")
     list_filter = ("created_at", "revoked_at")
     list_select_related = ("user",)
     search_fields = ("name", "prefix", "user__username")
-    readonly_fields = ("user", "name", "prefix", "scopes", "namespaces", "created_at", "expires_at", "revoked_at")
-    fields = (*readonly_fields, "last_used_at")
+    readonly_fields = ("user", "name", "prefix", "scopes", "namespaces") + (
+        "created_at",
+        "expires_at",
+        "revoked_at",
+        "last_used_at",
+    )
+    fields = (*readonly_fields, "rate_limit")
     actions = ("revoke",)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:

@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.urls import path
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -14,11 +15,12 @@ from accounts import schema as schema  # registers how OpenAPI describes the cre
 from accounts import services
 from accounts.actors import Actor
 from accounts.authentication import actor_of
+from accounts.limits import limit_of
 from accounts.models import ApiKey, Scope, User, validate_timezone
 from mem0stack.lib.errors import Forbidden, InvalidArgument
 from mem0stack.lib.pagination import paginate
 from mem0stack.lib.remotes import project_key
-from mem0stack.lib.rest import AwareDateTime, Listed, StrictSerializer, Text, refuse_unknown, validated
+from mem0stack.lib.rest import AwareDateTime, Integer, Listed, StrictSerializer, Text, refuse_unknown, validated
 from mem0stack.lib.schema import PAGE_PARAMETERS, page_of, page_parameters
 
 _ORDERS = ("-created_at", "created_at")
@@ -26,6 +28,16 @@ _ORDERS = ("-created_at", "created_at")
 
 class MeShape(StrictSerializer):
     timezone = Text(max_length=64, validators=[validate_timezone])
+
+
+def _rate_limit() -> Integer:
+    return Integer(
+        required=False,
+        allow_null=True,
+        min_value=0,
+        max_value=services.MAX_RATE_LIMIT,
+        help_text="Calls a minute; 0 is no limit, null the service's own.",
+    )
 
 
 class KeyShape(StrictSerializer):
@@ -39,6 +51,11 @@ class KeyShape(StrictSerializer):
     )
     namespaces = Listed(child=Text(max_length=200, trim_whitespace=True), min_length=1, max_length=100, required=False)
     expires_at = AwareDateTime(required=False, allow_null=True)
+    rate_limit = _rate_limit()
+
+
+class KeyChanges(StrictSerializer):
+    rate_limit = _rate_limit()
 
 
 class KeyReply(serializers.Serializer[Any]):
@@ -47,6 +64,7 @@ class KeyReply(serializers.Serializer[Any]):
     prefix = serializers.CharField(help_text="The key's first characters, to tell it from others.")
     scopes = serializers.ListField(child=serializers.ChoiceField(choices=Scope.choices))
     namespaces = serializers.ListField(child=serializers.CharField(), allow_null=True)
+    rate_limit = serializers.IntegerField(allow_null=True)
     created_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField(allow_null=True)
     revoked_at = serializers.DateTimeField(allow_null=True)
@@ -78,9 +96,7 @@ class Me(APIView):
     def patch(self, request: Request) -> Response:
         """Change your time zone."""
         given = validated(MeShape, request.data)
-        user = actor_of(request).person
-        user.timezone = given["timezone"]
-        user.save(update_fields=["timezone"])
+        user = services.set_timezone(actor_of(request).person, given["timezone"])
         return Response(_represent_me(actor_of(request), user))
 
 
@@ -111,7 +127,18 @@ class Keys(APIView):
 
 
 class OneKey(APIView):
-    required_scopes = {"DELETE": Scope.ADMIN}
+    required_scopes = {"DELETE": Scope.ADMIN, "PATCH": Scope.ADMIN}
+
+    @extend_schema(operation_id="keys_update", request=KeyChanges, responses=KeyReply)
+    def patch(self, request: Request, key_id: UUID) -> Response:
+        """Change how many calls a minute a key of yours may make; no more than the one that asks."""
+        actor = actor_of(request)
+        given = validated(KeyChanges, request.data)
+        if "rate_limit" not in given:
+            raise InvalidArgument("Name what to change: rate_limit.")
+        _check_rate_limit(actor, given["rate_limit"])
+        key = services.set_rate_limit(str(key_id), given["rate_limit"], user=actor.person, within=actor.namespaces)
+        return Response(_represent_key(key))
 
     @extend_schema(operation_id="keys_revoke", responses={200: KeyReply})
     def delete(self, request: Request, key_id: UUID) -> Response:
@@ -132,11 +159,19 @@ def _check_within(actor: Actor, given: dict[str, Any]) -> None:
             raise InvalidArgument("This key is limited to namespaces; name which of them the new key may use.")
         for name in given["namespaces"]:
             actor.require_namespace(project_key(name))
+    _check_rate_limit(actor, given.get("rate_limit"))
     ends = None if actor.key is None else actor.key.expires_at
     if ends is not None:
         asked = given.setdefault("expires_at", ends)
         if asked is None or asked > ends:
             raise Forbidden(f"This key ends at {ends.isoformat()}, so it cannot make one that ends later.")
+
+
+def _check_rate_limit(actor: Actor, asked: int | None) -> None:
+    own = 0 if actor.key is None else limit_of(actor.key)
+    meant = settings.API_RATE_LIMIT if asked is None else asked
+    if own and not 1 <= meant <= own:
+        raise Forbidden(f"This key may make {own} calls a minute, so it cannot give more to another, or to itself.")
 
 
 def _represent_key(key: ApiKey) -> dict[str, Any]:
@@ -146,6 +181,7 @@ def _represent_key(key: ApiKey) -> dict[str, Any]:
         "prefix": key.prefix,
         "scopes": key.scopes,
         "namespaces": key.namespaces,
+        "rate_limit": key.rate_limit,
         "created_at": key.created_at,
         "expires_at": key.expires_at,
         "revoked_at": key.revoked_at,

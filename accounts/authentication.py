@@ -1,13 +1,22 @@
 """From a request's credential to its Actor. Nothing else in a request says who is calling."""
 
+import threading
 from typing import Any
 
-from rest_framework import authentication, exceptions, permissions
+import structlog
+from django.core.signals import request_finished
+from django.db import Error as AnyDatabaseError
+from django.db import connection
+from django.dispatch import receiver
+from psycopg_pool import PoolTimeout
+from rest_framework import authentication, exceptions, permissions, throttling
 from rest_framework.request import Request
 
-from accounts import services
+from accounts import limits, services
 from accounts.actors import Actor
-from accounts.models import Scope, User
+from accounts.models import ApiKey, Scope, User
+
+log = structlog.get_logger(__name__)
 
 _APP_HEADER = "X-Mem0-App"
 _HINT = "Send a key as 'Authorization: Bearer m0_...'; `manage.py create_api_key USER` makes one."
@@ -31,7 +40,7 @@ class ApiKeyAuthentication(authentication.BaseAuthentication):
             raise exceptions.AuthenticationFailed(f"This key is unknown, expired or revoked. {_HINT}")
         if not key.user.is_active:
             raise Inactive
-        services.note_use(key)
+        _used.key = key
         return key.user, Actor.from_key(key, door="rest", app=_app(request), request_id=_request_id(request))
 
     def authenticate_header(self, request: Request) -> str:
@@ -61,12 +70,51 @@ class HasScope(permissions.BasePermission):
         return True
 
 
+class KeyThrottle(throttling.BaseThrottle):
+    """Keeps each key to its calls a minute; a person who is signed in has no limit."""
+
+    def allow_request(self, request: Request, view: Any) -> bool:
+        key = request.auth.key if isinstance(request.auth, Actor) else None
+        self._allowance = limits.count_call(key) if key is not None else None
+        # The reply says it in its headers, whatever it is.
+        request._request.allowance = self._allowance  # type: ignore[attr-defined]
+        return self._allowance is None or not self._allowance.is_exceeded
+
+    def wait(self) -> float | None:
+        return None if self._allowance is None else self._allowance.reset_s
+
+
 def actor_of(request: Request) -> Actor:
     """The caller of a request that the authentication has let through."""
     actor: Any = request.auth
     if not isinstance(actor, Actor):
         raise exceptions.NotAuthenticated(f"This needs a key. {_HINT}")
     return actor
+
+
+class _Used(threading.local):
+    """The key that this thread's request came with."""
+
+    key: ApiKey | None = None
+
+
+_used = _Used()
+
+
+@receiver(request_finished)
+def _note_use(**_: Any) -> None:
+    """Nobody waits for the note that a key was used: the reply is on its way."""
+    key, _used.key = _used.key, None
+    if key is None:
+        return
+    try:
+        services.note_use(key)
+    except (AnyDatabaseError, PoolTimeout) as error:
+        log.warning("use_not_noted", key_id=str(key.pk), error=type(error.__cause__ or error).__name__)
+    finally:
+        # Django has closed this request's before; a test's transaction is still open.
+        if not connection.in_atomic_block:
+            connection.close()
 
 
 def _plain_key(request: Request) -> str | None:

@@ -3,13 +3,17 @@
 import uuid
 import zoneinfo
 from collections.abc import Collection
+from typing import Any
 
 from django.contrib.auth.models import AbstractUser
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils import timezone
+
+from accounts import known_keys
 
 
 class Scope(models.TextChoices):
@@ -23,24 +27,43 @@ def validate_timezone(name: str) -> None:
         raise ValidationError(f"{name!r} is not a time zone; write one like Europe/Berlin or UTC.")
 
 
-class User(AbstractUser):
+class Credential(models.Model):
+    """What says who is calling. Processes remember it for a moment, and hear of a change to it."""
+
+    class Meta:
+        abstract = True
+
+    def save(self, *args: Any, **options: Any) -> None:
+        super().save(*args, **options)
+        known_keys.forget()
+
+    def delete(self, *args: Any, **options: Any) -> tuple[int, dict[str, int]]:
+        deleted = super().delete(*args, **options)
+        known_keys.forget()
+        return deleted
+
+
+class User(Credential, AbstractUser):  # noqa: DJ008  AbstractUser has it
     """The tenant: every row of a user's data has one as its `owner`."""
 
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     timezone = models.CharField(max_length=64, default="UTC", validators=[validate_timezone])
 
+    class Meta(AbstractUser.Meta):
+        pass
+
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def usable(self) -> "ApiKeyQuerySet":
-        """Keys that open the door now: neither revoked nor expired."""
-        return self.filter(Q(expires_at=None) | Q(expires_at__gt=timezone.now()), revoked_at=None)
+        """Keys that open the door now: neither revoked nor expired, by the database's clock."""
+        return self.filter(Q(expires_at=None) | Q(expires_at__gt=Now()), revoked_at=None)
 
     def within(self, namespaces: Collection[str] | None) -> "ApiKeyQuerySet":
         """Keys that open nothing beyond these namespaces; None is every key."""
         return self if namespaces is None else self.filter(namespaces__contained_by=sorted(namespaces))
 
 
-class ApiKey(models.Model):
+class ApiKey(Credential):
     """A program's credential. The key itself is shown once and never stored; its SHA-256 is."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -54,6 +77,11 @@ class ApiKey(models.Model):
         null=True,
         blank=True,
         help_text="Names the key is limited to; empty means all.",
+    )
+    rate_limit = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        help_text="Calls a minute; 0 is no limit; empty is what API_RATE_LIMIT says.",
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)

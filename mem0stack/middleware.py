@@ -61,5 +61,9 @@ class SlashMiddleware(CommonMiddleware):
 
 @receiver(signals.update_failure_response)
 @receiver(signals.bind_extra_request_finished_metadata)
-def echo_request_id(request: HttpRequest, response: HttpResponse, **_: Any) -> None:
+def add_headers(request: HttpRequest, response: HttpResponse, **_: Any) -> None:
     response["X-Request-ID"] = request.META["HTTP_X_REQUEST_ID"]
+    if allowance := getattr(request, "allowance", None):
+        response["RateLimit-Limit"] = allowance.limit
+        response["RateLimit-Remaining"] = allowance.remaining
+        response["RateLimit-Reset"] = allowance.reset_s

@@ -269,6 +269,8 @@ PROVIDERS: dict[str, dict[str, Any]] = {
 # REST ---------------------------------------------------------------------------------------------------------------
 
 REQUEST_DEADLINE_S = env.int("REQUEST_DEADLINE_S", default=12)
+# Calls a minute of a key that has no limit of its own; 0 is none.
+API_RATE_LIMIT = env.int("API_RATE_LIMIT", default=0)
 DATA_UPLOAD_MAX_MEMORY_SIZE = env.int("REQUEST_MAX_BYTES", default=4 * 1024 * 1024)
 
 REST_FRAMEWORK = {
@@ -277,6 +279,7 @@ REST_FRAMEWORK = {
         "accounts.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["accounts.authentication.HasScope"],
+    "DEFAULT_THROTTLE_CLASSES": ["accounts.authentication.KeyThrottle"],
     "DEFAULT_PARSER_CLASSES": ["mem0stack.lib.rest.JSONParser"],
     "DEFAULT_RENDERER_CLASSES": [
         "mem0stack.lib.rest.JSONRenderer",

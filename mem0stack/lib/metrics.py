@@ -20,6 +20,7 @@ REQUEST_SECONDS = Histogram(
 REQUESTS_IN_PROGRESS = Gauge(
     "mem0_http_requests_in_progress", "Requests that are being answered now.", multiprocess_mode="livesum"
 )
+CALLS_LIMITED = Counter("mem0_calls_limited", "Calls that were one too many in their minute for their key.")
 DATABASE_FAILURES = Counter(
     "mem0_database_failures",
     "REST requests answered 503 or 507, by the reply's code: unavailable, timeout or storage_full.",
@@ -81,7 +82,7 @@ for _code in ("unavailable", "timeout", "storage_full"):
     DATABASE_FAILURES.labels(_code)
 for _outcome in ("written", "dropped"):
     ACCESSES.labels(_outcome)
-for _operation in ("nudge", "forget_nudge", "heartbeat", "provider"):
+for _operation in ("nudge", "forget_nudge", "heartbeat", "provider", "keys_version", "forget_keys", "rate_limit"):
     CACHE_FAILURES.labels(_operation)
 SEARCHES_DEGRADED.labels("embedder")
 for _purpose in ("embedder", "model"):

@@ -22,6 +22,7 @@ class Command(ServiceCommand):
         parser.add_argument(
             "--expires", default="", help="a date, a time with its offset, or a number of days like 90d"
         )
+        parser.add_argument("--rate-limit", type=int, help="calls a minute; 0 is no limit, else API_RATE_LIMIT's")
         parser.add_argument("--json", action="store_true", help="the last line is a JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -36,6 +37,7 @@ class Command(ServiceCommand):
             scopes=_words(options["scopes"]),
             namespaces=_words(options["namespaces"]) or None,
             expires_at=_moment(options["expires"]),
+            rate_limit=options["rate_limit"],
         )
         if options["json"]:
             self.stdout.write(json.dumps({"id": str(key.id), "key": plain, "name": key.name, "scopes": key.scopes}))

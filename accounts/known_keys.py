@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from django.db import transaction
 
 from mem0stack.lib import valkey
+from mem0stack.lib.metrics import CACHE_LOOKUPS
 
 if TYPE_CHECKING:
     from accounts.models import ApiKey
@@ -64,7 +65,9 @@ def get(digest: bytes) -> "ApiKey | None":
     """The key with this digest, if it is known and nothing has changed since. It is everybody's: do not change it."""
     found = _process.known.get(digest)
     if found is None or found.until <= time.monotonic() or found.version != version():
+        CACHE_LOOKUPS.labels("keys", "miss").inc()
         return None
+    CACHE_LOOKUPS.labels("keys", "hit").inc()
     return found.key
 
 

@@ -37,7 +37,7 @@ from accounts.actors import Actor, acting_as
 from accounts.authentication import actor_of
 from accounts.models import Scope
 from mem0stack import health
-from mem0stack.lib import disk
+from mem0stack.lib import disk, valkey
 from mem0stack.lib.errors import Forbidden
 
 log = structlog.get_logger(__name__)
@@ -47,6 +47,8 @@ _LOOPBACK_NAMES = {"127.0.0.1", "[::1]", "localhost"}
 # A proxy on this machine has its address, and must not open to the world what is for this machine.
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via")
 _LIVE_FILE = re.compile(r"gauge_live[a-z]*_(\d+)\.db")
+# Celery's list, as its settings name it.
+_QUEUE = f"{settings.CELERY_BROKER_TRANSPORT_OPTIONS['global_keyprefix']}{settings.CELERY_TASK_DEFAULT_QUEUE}"
 # Several collectors ask, and the answers cost statements.
 _STORED_FOR_S = 10.0
 # Above this many rows a sample of pages stands for them.
@@ -146,6 +148,9 @@ class _Asked(Collector):
             took.add_metric([name], part.ms / 1000)
         yield from (up, took)
         yield GaugeMetricFamily("mem0_disk_free_bytes", "Free space on the disk of the home.", value=disk.free_bytes())
+        depth = valkey.ask("queue_depth", lambda client: client.llen(_QUEUE), otherwise=None)
+        if depth is not None:
+            yield GaugeMetricFamily("mem0_queue_depth", "Tasks that wait for the worker.", value=depth)
         if parts["database"].is_ok:
             yield from _stored(_figures())
 

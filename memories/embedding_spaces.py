@@ -23,6 +23,7 @@ from django.db.models.functions import Now
 from accounts.actors import Actor, acting_as
 from mem0stack.lib import valkey
 from mem0stack.lib.bulk import as_json
+from mem0stack.lib.metrics import CACHE_LOOKUPS
 from memories import outbox, providers
 from memories.embeddings import MAX_CHARACTERS
 from memories.models import COVERED_DIMENSIONS, EmbeddingSpace, Event, OutboxEvent, Purpose, SpaceState
@@ -158,9 +159,11 @@ class _Queries:
 
     def get(self, name: tuple[UUID, str]) -> Vector | None:
         with self._lock:
-            if name in self._vectors:
+            found = self._vectors.get(name)
+            if found is not None:
                 self._vectors.move_to_end(name)
-            return self._vectors.get(name)
+        CACHE_LOOKUPS.labels("query_vectors", "miss" if found is None else "hit").inc()
+        return found
 
     def put(self, name: tuple[UUID, str], vector: Vector) -> None:
         with self._lock:

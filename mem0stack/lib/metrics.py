@@ -55,6 +55,9 @@ OUTBOX_DELIVERIES = Counter(
 ACCESSES = Counter(
     "mem0_accesses", "Rows of the access log: written, or dropped because they could not be.", ["outcome"]
 )
+CACHE_LOOKUPS = Counter(
+    "mem0_cache_lookups", "Look-ups in what a process keeps: keys or query_vectors, hit or miss.", ["cache", "outcome"]
+)
 CACHE_FAILURES = Counter(
     "mem0_cache_failures", "Times that something went on without Valkey, by what it was.", ["operation"]
 )
@@ -82,12 +85,24 @@ for _code in ("unavailable", "timeout", "storage_full"):
     DATABASE_FAILURES.labels(_code)
 for _outcome in ("written", "dropped"):
     ACCESSES.labels(_outcome)
-for _operation in ("nudge", "forget_nudge", "heartbeat", "provider", "keys_version", "forget_keys", "rate_limit"):
+for _operation in (
+    "nudge",
+    "forget_nudge",
+    "heartbeat",
+    "provider",
+    "keys_version",
+    "forget_keys",
+    "rate_limit",
+    "queue_depth",
+):
     CACHE_FAILURES.labels(_operation)
 SEARCHES_DEGRADED.labels("embedder")
 for _purpose in ("embedder", "model"):
     PROVIDER_CALLS.labels(_purpose, "ok")
     PROVIDER_SECONDS.labels(_purpose)
+for _cache in ("keys", "query_vectors"):
+    for _found in ("hit", "miss"):
+        CACHE_LOOKUPS.labels(_cache, _found)
 for _phase in ("body", "work"):
     LATE_REQUESTS.labels(_phase)
 for _part in ("postgres", "valkey", "embedder", "model"):

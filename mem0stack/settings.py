@@ -166,6 +166,8 @@ def database(role: str) -> dict[str, Any]:
     options |= {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 10_000}
     if not as_owner:
         config["ENGINE"] = "mem0stack.lib.postgres"
+        # Of the cursors of mem0stack/lib/prepared.py: Django's own bind on this side, and prepare nothing.
+        options["prepare_threshold"] = 2
         # The pool's own default waits 30 s for a connection, so every request would hang that long without PostgreSQL.
         options["pool"] = {
             "min_size": env.int("DATABASE_POOL_MIN_SIZE", default=0),

@@ -3,18 +3,17 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
-from functools import cache
 from typing import Any
 from uuid import UUID
 
 from django.apps import apps
 from django.contrib.postgres.expressions import ArraySubquery
-from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
 from accounts.actors import Actor
+from mem0stack.lib import prepared
 
 
 def _rows(model: str) -> models.QuerySet[Any]:
@@ -32,13 +31,12 @@ def name_in_anothers_space(namespace: str) -> tuple[str, str] | None:
     return owner_name, name
 
 
-@cache
-def _named_by_id() -> str:
-    rows: Any = _rows("Memory").filter(owner_id__in=[0]).filter(id__in=[UUID(int=0)])
-    statement, parameters = rows.with_names().query.sql_with_params()
-    if len(parameters) != 2:
-        raise ImproperlyConfigured("Something in with_names() takes parameters, which named_by_id() does not know.")
-    return str(statement).replace("IN (%s)", "= ANY(%s)")
+_named_by_id = prepared.Rows(
+    lambda: _rows("Memory").filter(owner_id__in=[0]).filter(id__in=[UUID(int=0)]).with_names(), values=2
+)
+_received = prepared.Rows(
+    lambda: _rows("Share").received_by_user(0).values_list("owner_id", "memory_id", "namespace_id"), values=1
+)
 
 
 class ShareQuerySet(models.QuerySet[Any]):
@@ -61,7 +59,10 @@ class ShareQuerySet(models.QuerySet[Any]):
         """What others let this actor see. A key that is limited to namespaces sees none of it."""
         if actor.is_system or actor.namespaces is not None:
             return self.none()
-        return self.in_force().filter(grantee_id=actor.owner_id)
+        return self.received_by_user(actor.owner_id)
+
+    def received_by_user(self, user_id: int) -> "ShareQuerySet":
+        return self.in_force().filter(grantee_id=user_id)
 
 
 class OperationQuerySet(models.QuerySet[Any]):
@@ -164,18 +165,16 @@ class MemoryQuerySet(models.QuerySet[Any]):
         return named.defer("embedding", "content_hash")
 
     def named_by_id(self, owner_ids: Iterable[int], ids: Iterable[UUID]) -> list[Any]:
-        """These rows of these owners, as `with_names` gives them; row-level security alone bounds what is found.
-
-        By a statement that is put together once: the ORM takes longer to build it than PostgreSQL to answer it.
-        """
-        return list(self.model._default_manager.raw(_named_by_id(), [list(owner_ids), list(ids)]))
+        """These rows of these owners, as `with_names` gives them; row-level security alone bounds what is found."""
+        return _named_by_id.fetch(list(owner_ids), list(ids))
 
     def _shared_condition(self, actor: Actor) -> Q | None:
-        grants: Any = _rows("Share")
-        grants = grants.received_by(actor)
+        if actor.namespaces is not None:
+            # A key that is limited to namespaces sees nothing that others share.
+            return None
         memories: dict[int, list[UUID]] = defaultdict(list)
         namespaces: dict[int, list[UUID]] = defaultdict(list)
-        for owner_id, memory_id, namespace_id in grants.values_list("owner_id", "memory_id", "namespace_id"):
+        for owner_id, memory_id, namespace_id in _received.fetch(actor.owner_id):
             if memory_id is not None:
                 memories[owner_id].append(memory_id)
             else:

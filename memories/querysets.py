@@ -1,9 +1,9 @@
 """Which rows a caller may see. Row-level security in PostgreSQL says the same beneath; each alone would be enough."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.apps import apps
@@ -16,9 +16,9 @@ from accounts.actors import Actor
 from mem0stack.lib import prepared
 
 
-def _rows(model: str) -> models.QuerySet[Any]:
+def _rows(model: str) -> Any:
     """Rows of another table: `memories.models` builds on this module, so it is looked up by name."""
-    rows: models.QuerySet[Any] = apps.get_model("memories", model)._default_manager.all()
+    rows: Any = apps.get_model("memories", model)._default_manager.all()
     return rows
 
 
@@ -39,6 +39,14 @@ _received = prepared.Rows(
 )
 
 
+class ReceivedShare(NamedTuple):
+    """What another user lets somebody see: one memory, or a namespace."""
+
+    owner_id: int
+    memory_id: UUID | None
+    namespace_id: UUID | None
+
+
 class ShareQuerySet(models.QuerySet[Any]):
     def in_force(self) -> "ShareQuerySet":
         """Neither revoked nor expired, by the database's clock."""
@@ -49,7 +57,7 @@ class ShareQuerySet(models.QuerySet[Any]):
         mine = self.filter(owner_id=actor.owner_id)
         if actor.namespaces is None:
             return mine
-        memories: Any = _rows("Memory")
+        memories = _rows("Memory")
         names = _rows("Namespace").filter(owner_id=actor.owner_id, name__in=sorted(actor.namespaces))
         return mine.filter(
             Q(memory_id__in=memories.owned_by(actor).values("id")) | Q(namespace_id__in=names.values("id"))
@@ -60,6 +68,12 @@ class ShareQuerySet(models.QuerySet[Any]):
         if actor.is_system or actor.namespaces is not None:
             return self.none()
         return self.received_by_user(actor.owner_id)
+
+    def received(self, actor: Actor) -> list[ReceivedShare]:
+        """`received_by`, as values."""
+        if actor.is_system or actor.namespaces is not None:
+            return []
+        return [ReceivedShare(*row) for row in _received.fetch(actor.owner_id)]
 
     def received_by_user(self, user_id: int) -> "ShareQuerySet":
         return self.in_force().filter(grantee_id=user_id)
@@ -81,16 +95,18 @@ class MemoryQuerySet(models.QuerySet[Any]):
         own, *shared = self.arms(actor)
         return own | shared[0] if shared else own
 
-    def arms(self, actor: Actor) -> "list[MemoryQuerySet]":
+    def arms(self, actor: Actor, shares: Sequence[ReceivedShare] | None = None) -> "list[MemoryQuerySet]":
         """`visible_to`, as disjoint parts that each have an index of their own: first the actor's, then the shared.
 
-        Reads the shares the actor received (one indexed query), and gives one part where there are none.
+        Reads the shares the actor received (one indexed query) unless they are given, and gives one part where there
+        are none.
         """
         if actor.is_system:
             return [self.all()]
-        shared = self._shared_condition(actor)
+        if shares is None:
+            shares = _rows("Share").received(actor)
         own = self.owned_by(actor)
-        return [own] if shared is None else [own, self.filter(shared)]
+        return [own, self.filter(_shared_condition(shares))] if shares else [own]
 
     def owned_by(self, actor: Actor) -> "MemoryQuerySet":
         """The actor's own rows, within the namespaces that their key is limited to."""
@@ -168,22 +184,18 @@ class MemoryQuerySet(models.QuerySet[Any]):
         """These rows of these owners, as `with_names` gives them; row-level security alone bounds what is found."""
         return _named_by_id.fetch(list(owner_ids), list(ids))
 
-    def _shared_condition(self, actor: Actor) -> Q | None:
-        if actor.namespaces is not None:
-            # A key that is limited to namespaces sees nothing that others share.
-            return None
-        memories: dict[int, list[UUID]] = defaultdict(list)
-        namespaces: dict[int, list[UUID]] = defaultdict(list)
-        for owner_id, memory_id, namespace_id in _received.fetch(actor.owner_id):
-            if memory_id is not None:
-                memories[owner_id].append(memory_id)
-            else:
-                namespaces[owner_id].append(namespace_id)
-        condition = Q()
-        for owner_id, ids in memories.items():
-            condition |= Q(owner_id=owner_id, id__in=ids)
-        for owner_id, ids in namespaces.items():
-            condition |= Q(owner_id=owner_id, namespace_id__in=ids)
-        if not condition:
-            return None
-        return Q(state="active") & (Q(expires_at=None) | Q(expires_at__gt=Now())) & condition
+
+def _shared_condition(shares: Sequence[ReceivedShare]) -> Q:
+    memories: dict[int, list[UUID]] = defaultdict(list)
+    namespaces: dict[int, list[UUID]] = defaultdict(list)
+    for owner_id, memory_id, namespace_id in shares:
+        if memory_id is not None:
+            memories[owner_id].append(memory_id)
+        elif namespace_id is not None:
+            namespaces[owner_id].append(namespace_id)
+    condition = Q()
+    for owner_id, ids in memories.items():
+        condition |= Q(owner_id=owner_id, id__in=ids)
+    for owner_id, ids in namespaces.items():
+        condition |= Q(owner_id=owner_id, namespace_id__in=ids)
+    return Q(state="active") & (Q(expires_at=None) | Q(expires_at__gt=Now())) & condition

@@ -10,16 +10,18 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
+from typing import Any
 from uuid import UUID
 
 import structlog
 from django.db import connection
-from django.db.models import Q
+from django.db.models import Q, Value
 from pgvector import HalfVector
 from pgvector.django import MaxInnerProduct
 
 from accounts.actors import Actor, acting_as
-from accounts.models import Scope
+from accounts.models import Scope, User
 from mem0stack.lib.errors import InvalidArgument
 from mem0stack.lib.metrics import SEARCH_STAGE_SECONDS
 from memories import statistics, texts
@@ -27,7 +29,7 @@ from memories.embeddings import Vector, embed_query
 from memories.filters import EVERYTHING, Filter, fields_named, to_q
 from memories.lexical import query_terms
 from memories.models import Memory, Share
-from memories.querysets import MemoryQuerySet
+from memories.querysets import MemoryQuerySet, ReceivedShare, name_in_anothers_space
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +72,14 @@ class _Candidate:
     signals: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class _Arm:
+    """SQL with its parameters."""
+
+    sql: str
+    parameters: tuple[Any, ...]
+
+
 def search(
     actor: Actor,
     query: str,
@@ -93,13 +103,16 @@ def search(
     actor.require(Scope.READ)
     texts.check_time("as_of", as_of)
     _check(query, top_k=top_k, threshold=threshold, expand=expand, token_budget=token_budget)
+    project = _project(actor, namespace)
     # Before the transaction, and so are the terms: it holds database work only.
     with SEARCH_STAGE_SECONDS.labels("embed").time():
         vector, terms = embed_query(query), query_terms(query)
     with acting_as(actor):
         with SEARCH_STAGE_SECONDS.labels("candidates").time():
-            arms = [_within(arm, actor, filters, namespace, as_of) for arm in Memory.objects.arms(actor)]
-            best = _best(actor, arms, vector, terms, top_k=top_k)
+            shares = Share.objects.received(actor)
+            arms = _arms(actor, shares, vector, filters=filters, project=project, as_of=as_of)
+            owners = [actor.owner_id, *{share.owner_id for share in shares}]
+            best = _best(owners, arms, terms, top_k=top_k)
         with SEARCH_STAGE_SECONDS.labels("read").time():
             hits = _read([candidate for candidate in best if candidate.score >= threshold])
             if expand:
@@ -135,29 +148,68 @@ def _check(query: str, *, top_k: int, threshold: float, expand: int, token_budge
         raise InvalidArgument("token_budget is 1 or more.", errors={"token_budget": ["1 or more"]})
 
 
+def _project(actor: Actor, namespace: str | None) -> str | None:
+    """The name of the project to search; None for everything visible."""
+    if namespace is None or namespace == "*":
+        return None
+    name = texts.clean_namespace(namespace)
+    actor.require_namespace(name)
+    return name
+
+
+def _arms(
+    actor: Actor,
+    shares: Sequence[ReceivedShare],
+    vector: Vector,
+    *,
+    filters: Filter,
+    project: str | None,
+    as_of: datetime | None,
+) -> list[_Arm]:
+    """The rows that can be an answer, with their distance to the query, as parts with an index each."""
+    text = HalfVector(vector).to_text()
+    is_limited = bool(shares) or actor.namespaces is not None or as_of is not None or filters != EVERYTHING
+    if is_limited or (project is not None and name_in_anothers_space(project)):
+        rows = Memory.objects.arms(actor, shares)
+        return [_compiled(_within(arm, actor, filters, project, as_of), text) for arm in rows]
+    arm = _plain_arm(in_project=project is not None)
+    values = {_OWNER: actor.owner_id, _PROJECT: project, _VECTOR: text}
+    return [_Arm(arm.sql, tuple(values.get(parameter, parameter) for parameter in arm.parameters))]
+
+
+# Stand-ins for the values of a statement that is put together once.
+_OWNER, _PROJECT, _VECTOR = 0, "the project", "the vector"
+
+
+@cache
+def _plain_arm(*, in_project: bool) -> _Arm:
+    """What most searches ask, one's own without filters: building it takes the ORM as long as all else here."""
+    anybody = Actor.of(User(pk=_OWNER), door="rest")
+    rows = _within(Memory.objects.arms(anybody, ())[0], anybody, EVERYTHING, _PROJECT if in_project else None, None)
+    return _compiled(rows, _VECTOR)
+
+
+def _compiled(rows: MemoryQuerySet, vector: str) -> _Arm:
+    distance = MaxInnerProduct("embedding", Value(vector))
+    chosen = rows.order_by().annotate(distance=distance).values_list("id", "owner_id", "distance")
+    return _Arm(*chosen.query.sql_with_params())
+
+
 def _within(
-    arm: MemoryQuerySet, actor: Actor, filters: Filter, namespace: str | None, as_of: datetime | None
+    arm: MemoryQuerySet, actor: Actor, filters: Filter, project: str | None, as_of: datetime | None
 ) -> MemoryQuerySet:
     """The rows of an arm that can be an answer: every condition is inside the arm, never applied afterwards."""
     named = fields_named(filters)
     rows = arm.searchable(as_of=as_of, any_state="state" in named, any_standing="standing" in named)
-    if namespace is not None and namespace != "*":
-        name = texts.clean_namespace(namespace)
-        actor.require_namespace(name)
-        rows = rows.in_project(actor, name)
-    return rows if filters == EVERYTHING else rows.filter(to_q(filters, None if actor.is_system else actor.owner_id))
+    if project is not None:
+        rows = rows.in_project(actor, project)
+    return rows if filters == EVERYTHING else rows.filter(to_q(filters, actor.owner_id))
 
 
-def _best(
-    actor: Actor, arms: Sequence[MemoryQuerySet], vector: Vector, terms: Sequence[str], *, top_k: int
-) -> list[_Candidate]:
+def _best(owners: Sequence[int], arms: Sequence[_Arm], terms: Sequence[str], *, top_k: int) -> list[_Candidate]:
     """The best by the sum of both arms' scores, in one statement: exact, whatever the filters."""
-    distance = MaxInnerProduct("embedding", HalfVector(vector))
-    parts = [arm.order_by().annotate(distance=distance).values_list("id", "owner_id", "distance").query for arm in arms]
-    compiled = [part.sql_with_params() for part in parts]
-    within = " UNION ALL ".join(f"({sql})" for sql, _ in compiled)
-    within_params = [param for _, params in compiled for param in params]
-    owners = _owners(actor, arms)
+    within = " UNION ALL ".join(f"({arm.sql})" for arm in arms)
+    within_params = [parameter for arm in arms for parameter in arm.parameters]
     corpus = statistics.corpus_of(owners)
     with connection.cursor() as cursor:
         # The arms meet in a GROUP BY, not in a join: a planner without statistics, as after a large load, would join
@@ -186,7 +238,7 @@ def _best(
                 + {_LEXICAL_WEIGHT}::float8 * sum(lexical) DESC, id
             LIMIT %s
             """,  # noqa: S608
-            [corpus.mean_length, owners, list(terms), corpus.memories, *within_params, top_k],
+            [corpus.mean_length, list(owners), list(terms), corpus.memories, *within_params, top_k],
         )
         found = cursor.fetchall()
     return [_candidate(*row) for row in found]
@@ -200,13 +252,6 @@ def _candidate(owner_id: int, memory_id: UUID, cosine: float, lexical: float) ->
         "lexical": _LEXICAL_WEIGHT * min(1.0, lexical),
     }
     return _Candidate(owner_id, memory_id, score=sum(signals.values()), signals=signals)
-
-
-def _owners(actor: Actor, arms: Sequence[MemoryQuerySet]) -> list[int]:
-    """Whose postings to read: the actor's, and those of everyone who shares with them."""
-    if len(arms) == 1:
-        return [actor.owner_id]
-    return [actor.owner_id, *Share.objects.received_by(actor).values_list("owner_id", flat=True).distinct()]
 
 
 def _read(best: Sequence[_Candidate]) -> list[Hit]:

@@ -20,7 +20,9 @@ def cursor() -> Any:
     """Django's cursor on the current connection, whose statements are prepared when they are used for the third time
     (`prepare_threshold` in settings). Values are bound by the server, so a text with several statements is refused."""
     connection.ensure_connection()
-    return connection._prepare_cursor(ServerBindingCursor(connection.connection))  # type: ignore[attr-defined]
+    wrapper: Any = connection
+    made: Any = ServerBindingCursor
+    return wrapper._prepare_cursor(made(wrapper.connection))
 
 
 class Rows:
@@ -60,7 +62,7 @@ class _Statement:
         compiler = self.compiler
         if converters := self._converters:
             rows = list(map(tuple, compiler.apply_converters(rows, converters)))
-        if not compiler.klass_info:
+        if not compiler.query.default_cols:  # a values_list
             return rows
         # As Django's own ModelIterable does it.
         model, columns = compiler.klass_info["model"], compiler.klass_info["select_fields"]

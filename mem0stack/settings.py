@@ -168,6 +168,8 @@ def database(role: str) -> dict[str, Any]:
     options |= {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 10_000}
     if not as_owner:
         config["ENGINE"] = "mem0stack.lib.postgres"
+        # Of the cursors of mem0stack/lib/prepared.py: Django's own bind on this side, and prepare nothing.
+        options["prepare_threshold"] = 2
         # The pool's own default waits 30 s for a connection, so every request would hang that long without PostgreSQL.
         options["pool"] = {
             "min_size": env.int("DATABASE_POOL_MIN_SIZE", default=0),
@@ -359,6 +361,7 @@ UNFOLD = {
                     _link("History", "history", "memoryhistory"),
                     _link("Access log", "visibility", "accesslog"),
                     _link("Feedback", "thumbs_up_down", "feedback"),
+                    _link("Relations", "link", "relation"),
                 ],
             },
             {
@@ -410,6 +413,8 @@ LOGGING = {
     },
 }
 DJANGO_STRUCTLOG_CELERY_ENABLED = False
+# One line a request, when it has ended; those that hang are ended and told of by their deadline.
+DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG
 # Our middleware has made sure that it is a plain word; a correlation id would be a caller's free text.
 DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True
 DJANGO_STRUCTLOG_TRUST_UPSTREAM_CORRELATION_ID = False

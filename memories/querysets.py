@@ -1,25 +1,24 @@
 """Which rows a caller may see. Row-level security in PostgreSQL says the same beneath; each alone would be enough."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.apps import apps
 from django.contrib.postgres.expressions import ArraySubquery
-from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
 from accounts.actors import Actor
+from mem0stack.lib import prepared
 
 
-def _rows(model: str) -> models.QuerySet[Any]:
+def _rows(model: str) -> Any:
     """Rows of another table: `memories.models` builds on this module, so it is looked up by name."""
-    rows: models.QuerySet[Any] = apps.get_model("memories", model)._default_manager.all()
+    rows: Any = apps.get_model("memories", model)._default_manager.all()
     return rows
 
 
@@ -32,13 +31,20 @@ def name_in_anothers_space(namespace: str) -> tuple[str, str] | None:
     return owner_name, name
 
 
-@cache
-def _named_by_id() -> str:
-    rows: Any = _rows("Memory").filter(owner_id__in=[0]).filter(id__in=[UUID(int=0)])
-    statement, parameters = rows.with_names().query.sql_with_params()
-    if len(parameters) != 2:
-        raise ImproperlyConfigured("Something in with_names() takes parameters, which named_by_id() does not know.")
-    return str(statement).replace("IN (%s)", "= ANY(%s)")
+_named_by_id = prepared.Rows(
+    lambda: _rows("Memory").filter(owner_id__in=[0]).filter(id__in=[UUID(int=0)]).with_names(), values=2
+)
+_received = prepared.Rows(
+    lambda: _rows("Share").received_by_user(0).values_list("owner_id", "memory_id", "namespace_id"), values=1
+)
+
+
+class ReceivedShare(NamedTuple):
+    """What another user lets somebody see: one memory, or a namespace."""
+
+    owner_id: int
+    memory_id: UUID | None
+    namespace_id: UUID | None
 
 
 class ShareQuerySet(models.QuerySet[Any]):
@@ -51,7 +57,7 @@ class ShareQuerySet(models.QuerySet[Any]):
         mine = self.filter(owner_id=actor.owner_id)
         if actor.namespaces is None:
             return mine
-        memories: Any = _rows("Memory")
+        memories = _rows("Memory")
         names = _rows("Namespace").filter(owner_id=actor.owner_id, name__in=sorted(actor.namespaces))
         return mine.filter(
             Q(memory_id__in=memories.owned_by(actor).values("id")) | Q(namespace_id__in=names.values("id"))
@@ -61,7 +67,16 @@ class ShareQuerySet(models.QuerySet[Any]):
         """What others let this actor see. A key that is limited to namespaces sees none of it."""
         if actor.is_system or actor.namespaces is not None:
             return self.none()
-        return self.in_force().filter(grantee_id=actor.owner_id)
+        return self.received_by_user(actor.owner_id)
+
+    def received(self, actor: Actor) -> list[ReceivedShare]:
+        """`received_by`, as values."""
+        if actor.is_system or actor.namespaces is not None:
+            return []
+        return [ReceivedShare(*row) for row in _received.fetch(actor.owner_id)]
+
+    def received_by_user(self, user_id: int) -> "ShareQuerySet":
+        return self.in_force().filter(grantee_id=user_id)
 
 
 class OperationQuerySet(models.QuerySet[Any]):
@@ -88,16 +103,18 @@ class MemoryQuerySet(models.QuerySet[Any]):
         own, *shared = self.arms(actor)
         return own | shared[0] if shared else own
 
-    def arms(self, actor: Actor) -> "list[MemoryQuerySet]":
+    def arms(self, actor: Actor, shares: Sequence[ReceivedShare] | None = None) -> "list[MemoryQuerySet]":
         """`visible_to`, as disjoint parts that each have an index of their own: first the actor's, then the shared.
 
-        Reads the shares the actor received (one indexed query), and gives one part where there are none.
+        Reads the shares the actor received (one indexed query) unless they are given, and gives one part where there
+        are none.
         """
         if actor.is_system:
             return [self.all()]
-        shared = self._shared_condition(actor)
+        if shares is None:
+            shares = _rows("Share").received(actor)
         own = self.owned_by(actor)
-        return [own] if shared is None else [own, self.filter(shared)]
+        return [own, self.filter(_shared_condition(shares))] if shares else [own]
 
     def owned_by(self, actor: Actor) -> "MemoryQuerySet":
         """The actor's own rows, within the namespaces that their key is limited to."""
@@ -172,27 +189,21 @@ class MemoryQuerySet(models.QuerySet[Any]):
         return named.defer("embedding", "content_hash")
 
     def named_by_id(self, owner_ids: Iterable[int], ids: Iterable[UUID]) -> list[Any]:
-        """These rows of these owners, as `with_names` gives them; row-level security alone bounds what is found.
+        """These rows of these owners, as `with_names` gives them; row-level security alone bounds what is found."""
+        return _named_by_id.fetch(list(owner_ids), list(ids))
 
-        By a statement that is put together once: the ORM takes longer to build it than PostgreSQL to answer it.
-        """
-        return list(self.model._default_manager.raw(_named_by_id(), [list(owner_ids), list(ids)]))
 
-    def _shared_condition(self, actor: Actor) -> Q | None:
-        grants: Any = _rows("Share")
-        grants = grants.received_by(actor)
-        memories: dict[int, list[UUID]] = defaultdict(list)
-        namespaces: dict[int, list[UUID]] = defaultdict(list)
-        for owner_id, memory_id, namespace_id in grants.values_list("owner_id", "memory_id", "namespace_id"):
-            if memory_id is not None:
-                memories[owner_id].append(memory_id)
-            else:
-                namespaces[owner_id].append(namespace_id)
-        condition = Q()
-        for owner_id, ids in memories.items():
-            condition |= Q(owner_id=owner_id, id__in=ids)
-        for owner_id, ids in namespaces.items():
-            condition |= Q(owner_id=owner_id, namespace_id__in=ids)
-        if not condition:
-            return None
-        return Q(state="active") & (Q(expires_at=None) | Q(expires_at__gt=Now())) & condition
+def _shared_condition(shares: Sequence[ReceivedShare]) -> Q:
+    memories: dict[int, list[UUID]] = defaultdict(list)
+    namespaces: dict[int, list[UUID]] = defaultdict(list)
+    for owner_id, memory_id, namespace_id in shares:
+        if memory_id is not None:
+            memories[owner_id].append(memory_id)
+        elif namespace_id is not None:
+            namespaces[owner_id].append(namespace_id)
+    condition = Q()
+    for owner_id, ids in memories.items():
+        condition |= Q(owner_id=owner_id, id__in=ids)
+    for owner_id, ids in namespaces.items():
+        condition |= Q(owner_id=owner_id, namespace_id__in=ids)
+    return Q(state="active") & (Q(expires_at=None) | Q(expires_at__gt=Now())) & condition

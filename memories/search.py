@@ -11,17 +11,18 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
 import structlog
 from django.db import connection
-from django.db.models import Q
+from django.db.models import Q, Value
 from pgvector import HalfVector
 from pgvector.django import MaxInnerProduct
 
 from accounts.actors import Actor, acting_as
-from accounts.models import Scope
+from accounts.models import Scope, User
 from mem0stack.lib.errors import InvalidArgument
 from mem0stack.lib.metrics import SEARCH_STAGE_SECONDS, SEARCHES_DEGRADED
 from memories import access, embedding_spaces, statistics, texts
@@ -31,7 +32,7 @@ from memories.filters import EVERYTHING, Filter, fields_named, to_q
 from memories.lexical import query_terms
 from memories.models import AccessAction, Memory, Share
 from memories.providers import ProviderAway
-from memories.querysets import MemoryQuerySet
+from memories.querysets import MemoryQuerySet, ReceivedShare, name_in_anothers_space
 
 log = structlog.get_logger(__name__)
 
@@ -74,6 +75,14 @@ class _Candidate:
     signals: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class _Arm:
+    """SQL with its parameters."""
+
+    sql: str
+    parameters: tuple[Any, ...]
+
+
 def search(
     actor: Actor,
     query: str,
@@ -97,14 +106,17 @@ def search(
     actor.require(Scope.READ)
     texts.check_time("as_of", as_of)
     _check(query, top_k=top_k, threshold=threshold, expand=expand, token_budget=token_budget)
+    project = _project(actor, namespace)
     # Before the transaction, and so are the terms: it holds database work only.
     with SEARCH_STAGE_SECONDS.labels("embed").time():
         vector, terms = embed_query(query), query_terms(query)
         far, degraded = _far(query)
     with acting_as(actor):
         with SEARCH_STAGE_SECONDS.labels("candidates").time():
-            arms = [_within(arm, actor, filters, namespace, as_of) for arm in Memory.objects.arms(actor)]
-            best = _best(actor, arms, vector, far, terms, top_k=top_k)
+            shares = Share.objects.received(actor)
+            arms = _arms(actor, shares, vector, filters=filters, project=project, as_of=as_of)
+            owners = [actor.owner_id, *{share.owner_id for share in shares}]
+            best = _best(actor, owners, arms, far, terms, top_k=top_k)
         with SEARCH_STAGE_SECONDS.labels("read").time():
             hits = _read([candidate for candidate in best if candidate.score >= threshold])
             if expand:
@@ -151,35 +163,76 @@ def _far(query: str) -> tuple[FarQuery | None, Sequence[str]]:
         return None, ("embedder",)
 
 
+def _project(actor: Actor, namespace: str | None) -> str | None:
+    """The name of the project to search; None for everything visible."""
+    if namespace is None or namespace == "*":
+        return None
+    name = texts.clean_namespace(namespace)
+    actor.require_namespace(name)
+    return name
+
+
+def _arms(
+    actor: Actor,
+    shares: Sequence[ReceivedShare],
+    vector: Vector,
+    *,
+    filters: Filter,
+    project: str | None,
+    as_of: datetime | None,
+) -> list[_Arm]:
+    """The rows that can be an answer, with their distance to the query, as parts with an index each."""
+    text = HalfVector(vector).to_text()
+    is_limited = bool(shares) or actor.namespaces is not None or as_of is not None or filters != EVERYTHING
+    if is_limited or (project is not None and name_in_anothers_space(project)):
+        rows = Memory.objects.arms(actor, shares)
+        return [_compiled(_within(arm, actor, filters, project, as_of), text) for arm in rows]
+    arm = _plain_arm(in_project=project is not None)
+    values = {_OWNER: actor.owner_id, _PROJECT: project, _VECTOR: text}
+    return [_Arm(arm.sql, tuple(values.get(parameter, parameter) for parameter in arm.parameters))]
+
+
+# Stand-ins for the values of a statement that is put together once.
+_OWNER, _PROJECT, _VECTOR = 0, "the project", "the vector"
+
+
+@cache
+def _plain_arm(*, in_project: bool) -> _Arm:
+    """What most searches ask, one's own without filters: building it takes the ORM as long as all else here."""
+    anybody = Actor.of(User(pk=_OWNER), door="rest")
+    rows = _within(Memory.objects.arms(anybody, ())[0], anybody, EVERYTHING, _PROJECT if in_project else None, None)
+    return _compiled(rows, _VECTOR)
+
+
+def _compiled(rows: MemoryQuerySet, vector: str) -> _Arm:
+    distance = MaxInnerProduct("embedding", Value(vector))
+    chosen = rows.order_by().annotate(distance=distance).values_list("id", "owner_id", "distance")
+    return _Arm(*chosen.query.sql_with_params())
+
+
 def _within(
-    arm: MemoryQuerySet, actor: Actor, filters: Filter, namespace: str | None, as_of: datetime | None
+    arm: MemoryQuerySet, actor: Actor, filters: Filter, project: str | None, as_of: datetime | None
 ) -> MemoryQuerySet:
     """The rows of an arm that can be an answer: every condition is inside the arm, never applied afterwards."""
     named = fields_named(filters)
     rows = arm.searchable(as_of=as_of, any_state="state" in named, any_standing="standing" in named)
-    if namespace is not None and namespace != "*":
-        name = texts.clean_namespace(namespace)
-        actor.require_namespace(name)
-        rows = rows.in_project(actor, name)
-    return rows if filters == EVERYTHING else rows.filter(to_q(filters, None if actor.is_system else actor.owner_id))
+    if project is not None:
+        rows = rows.in_project(actor, project)
+    return rows if filters == EVERYTHING else rows.filter(to_q(filters, actor.owner_id))
 
 
 def _best(
     actor: Actor,
-    arms: Sequence[MemoryQuerySet],
-    vector: Vector,
+    owners: Sequence[int],
+    arms: Sequence[_Arm],
     far: FarQuery | None,
     terms: Sequence[str],
     *,
     top_k: int,
 ) -> list[_Candidate]:
     """The best by the sum of both arms' scores, in one statement: exact, whatever the filters."""
-    distance = MaxInnerProduct("embedding", HalfVector(vector))
-    parts = [arm.order_by().annotate(distance=distance).values_list("id", "owner_id", "distance").query for arm in arms]
-    compiled = [part.sql_with_params() for part in parts]
-    within = " UNION ALL ".join(f"({sql})" for sql, _ in compiled)
-    within_params = [param for _, params in compiled for param in params]
-    owners = _owners(actor, arms)
+    within = " UNION ALL ".join(f"({arm.sql})" for arm in arms)
+    within_params = [parameter for arm in arms for parameter in arm.parameters]
     corpus = statistics.corpus_of(owners)
     far_arm, far_params = _far_arm(actor, far, is_shared=len(arms) > 1) if far else ("", [])
     with connection.cursor() as cursor:
@@ -218,7 +271,7 @@ def _best(
             """,  # noqa: S608
             [
                 corpus.mean_length,
-                owners,
+                list(owners),
                 list(terms),
                 corpus.memories,
                 *within_params,
@@ -284,13 +337,6 @@ def _candidate(owner_id: int, memory_id: UUID, cosine: float, lexical: float) ->
         "lexical": _LEXICAL_WEIGHT * min(1.0, lexical),
     }
     return _Candidate(owner_id, memory_id, score=sum(signals.values()), signals=signals)
-
-
-def _owners(actor: Actor, arms: Sequence[MemoryQuerySet]) -> list[int]:
-    """Whose postings to read: the actor's, and those of everyone who shares with them."""
-    if len(arms) == 1:
-        return [actor.owner_id]
-    return [actor.owner_id, *Share.objects.received_by(actor).values_list("owner_id", flat=True).distinct()]
 
 
 def _read(best: Sequence[_Candidate]) -> list[Hit]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from django.db import connection
 
+from mem0stack.lib import prepared
 from memories import outbox
 from memories.models import OutboxEvent
 
@@ -23,7 +24,7 @@ class Corpus:
 
 def corpus_of(owner_ids: Sequence[int]) -> Corpus:
     """The corpus that these owners' memories make, as of the last fold; a new owner looks like one average memory."""
-    with connection.cursor() as cursor:
+    with prepared.cursor() as cursor:
         cursor.execute(
             "SELECT coalesce(sum(memories), 0), coalesce(sum(terms), 0) FROM memories_ownerstatistics"
             " WHERE owner_id = ANY(%s)",

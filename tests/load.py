@@ -222,7 +222,7 @@ def assert_true(service: RunningService, seen: Seen) -> None:
     assert twice == [], f"{len(twice)} writes are there twice"
 
 
-def wait_for_drained_outbox(service: RunningService, timeout_s: float = 60) -> float:
+def wait_for_drained_outbox(service: RunningService, timeout_s: float = 200) -> float:
     """Seconds until nothing waits in any outbox; nothing is dead, and the statistics counted each memory once."""
     began = time.monotonic()
     with as_superuser(service) as database:

@@ -11,6 +11,8 @@ import orjson
 from django.db import connection
 from django.db.models import Model
 
+from mem0stack.lib import prepared
+
 
 def insert_many(rows: Sequence[Model], *, skip_known: bool = False) -> set[Any]:
     """Insert rows of one model with a single-column primary key; returns the keys of those that were inserted.
@@ -25,7 +27,7 @@ def insert_many(rows: Sequence[Model], *, skip_known: bool = False) -> set[Any]:
     names = [(str(field.column), field.attname) for field in fields]
     table, columns = quote(meta.db_table), ", ".join(quote(column) for column, _ in names)
     records = [{column: getattr(row, name) for column, name in names} for row in rows]
-    with connection.cursor() as cursor:
+    with prepared.cursor() as cursor:
         cursor.execute(
             # S608: names of the model's own table and columns.
             f"INSERT INTO {table} ({columns}) SELECT {columns} FROM json_populate_recordset(NULL::{table}, %s)"  # noqa: S608

@@ -1,10 +1,11 @@
-"""What happened to memories: history, accesses, feedback. Nobody changes it."""
+"""What happened to memories, and how they hang together: history, accesses, feedback, relations. Nobody changes it."""
 
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from django.contrib import admin
+from django.db.models import Q
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
@@ -12,8 +13,8 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 
-from memories.admin.base import OwnedAdmin, chosen_owner, pretty
-from memories.models import AccessLog, Feedback, MemoryHistory
+from memories.admin.base import OwnedAdmin, as_uuid, chosen_owner, pretty
+from memories.models import AccessLog, Feedback, Memory, MemoryHistory, Relation
 
 
 class _AboutMemory(OwnedAdmin):
@@ -21,12 +22,7 @@ class _AboutMemory(OwnedAdmin):
 
     @display(description="Memory")  # type: ignore[untyped-decorator]
     def memory_link(self, row: Any) -> SafeString:
-        """By its short id, which is the end of the id: no need to read the memory."""
-        return format_html(
-            '<a class="text-primary-600 dark:text-primary-500" href="{}">{}</a>',
-            reverse("admin:memories_memory_change", args=[row.memory_id]),
-            row.memory_id.hex[-8:],
-        )
+        return _memory_link(row.memory_id)
 
 
 @admin.register(MemoryHistory)
@@ -77,3 +73,36 @@ class FeedbackAdmin(_AboutMemory):
     def shown_memory(self, obj: Any) -> UUID | None:
         found: UUID = obj.memory_id
         return found
+
+
+@admin.register(Relation)
+class RelationAdmin(OwnedAdmin):
+    list_display = ("created_at", "source_link", "relation", "target_link", "owner_link")
+    list_select_related = ("owner",)
+    fields = ("created_at", "source_link", "relation", "target_link", "owner", "id")
+    readonly_fields = ("source_link", "target_link")
+    filters_within_owner = (("relation", ChoicesDropdownFilter),)
+
+    def condition(self, request: HttpRequest, term: str) -> Q:
+        one = as_uuid(term)
+        if one is None:
+            return super().condition(request, term)
+        of_owner = Q(owner_id__in=Memory.objects.filter(id=one).values("owner_id"))
+        return Q(id=one) | of_owner & Q(source_id=one) | of_owner & Q(target_id=one)
+
+    @display(description="Memory")  # type: ignore[untyped-decorator]
+    def source_link(self, row: Any) -> SafeString:
+        return _memory_link(row.source_id)
+
+    @display(description="Memory it is about")  # type: ignore[untyped-decorator]
+    def target_link(self, row: Any) -> SafeString:
+        return _memory_link(row.target_id)
+
+
+def _memory_link(memory_id: UUID) -> SafeString:
+    """By its short id, which is the end of the id: no need to read the memory."""
+    return format_html(
+        '<a class="text-primary-600 dark:text-primary-500" href="{}">{}</a>',
+        reverse("admin:memories_memory_change", args=[memory_id]),
+        memory_id.hex[-8:],
+    )

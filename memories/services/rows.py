@@ -9,6 +9,7 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from accounts.actors import Actor
+from mem0stack.lib import prepared
 from mem0stack.lib.bulk import as_json, insert_many
 from mem0stack.lib.errors import Forbidden, NotFound
 from mem0stack.lib.metrics import WRITES
@@ -91,10 +92,10 @@ def write_terms(owner_id: int, memories: Sequence[tuple[Memory, Mapping[str, int
         {"id": memory.id, "length": memory.term_count, "terms": postings_of(terms, memory.tags)}
         for memory, terms in memories
     ]
-    with connection.cursor() as cursor:
+    with prepared.cursor() as cursor:
         cursor.execute(
             "INSERT INTO memories_memoryterm (owner_id, term, memory_id, tf, length)"
-            " SELECT %s, posting.key, memory.id, posting.value::smallint, memory.length"
+            " SELECT %s::bigint, posting.key, memory.id, posting.value::smallint, memory.length"
             " FROM json_to_recordset(%s) AS memory (id uuid, length smallint, terms json),"
             " json_each_text(memory.terms) AS posting ORDER BY 2, 3",
             [owner_id, as_json(postings)],

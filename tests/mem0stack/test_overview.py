@@ -106,6 +106,8 @@ def test_many_who_ask_look_once_a_second(monkeypatch: pytest.MonkeyPatch) -> Non
     looks: list[int] = []
     real = health.probe_parts
     monkeypatch.setattr(health, "probe_parts", lambda: looks.append(1) or real())
+    # Twenty requests may take longer than the second on a busy machine.
+    monkeypatch.setattr(health, "_GOOD_FOR_S", 60.0)
     for _ in range(20):
         assert Client().get("/health/").status_code == 200
     assert len(looks) == 1

@@ -36,8 +36,8 @@ def test_the_set_is_as_large_as_promised() -> None:
     questions = [question for file in FILES for question in _sample(file)["qa"]]
     shares = {kind: number / len(questions) for kind, number in Counter(q["category"] for q in questions).items()}
 
-    assert len(FILES) >= 4
-    assert len(questions) >= 180
+    assert len(FILES) >= 5
+    assert len(questions) >= 280
     assert shares.keys() == {MULTI_HOP, TEMPORAL, OPEN, SINGLE_HOP}
     assert 0.50 <= shares[SINGLE_HOP] <= 0.62
     assert 0.17 <= shares[TEMPORAL] <= 0.24

@@ -1,9 +1,10 @@
-# up: run the service    test, lint: what CI runs    bench: figures    lock: new lock files
+# up: run the service    test, lint: what CI runs    bench: figures, 9 minutes    soak: kills while it works
+# lock: new lock files
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: up test lint bench lock
+.PHONY: up test lint bench soak lock
 
 up: $(VENV)/run.stamp
 	@$(BIN)/python manage.py up $(ARGS)
@@ -20,6 +21,9 @@ lint: $(VENV)/dev.stamp
 
 bench: $(VENV)/run.stamp
 	@$(BIN)/python manage.py bench $(ARGS)
+
+soak: $(VENV)/dev.stamp
+	@$(BIN)/python -m tests.soak $(ARGS)
 
 lock: $(VENV)/dev.stamp
 	@$(BIN)/uv pip compile --quiet --upgrade --generate-hashes requirements.in -o requirements.txt

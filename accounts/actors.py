@@ -30,6 +30,7 @@ class Actor:
     app: str | None = None
     request_id: str | None = None
     reason: str = ""
+    staff: User | None = None
 
     @classmethod
     def of(cls, user: User, *, door: Door, app: str | None = None) -> "Actor":
@@ -49,6 +50,11 @@ class Actor:
         )
 
     @classmethod
+    def for_staff(cls, staff: User, owner: User, *, request_id: str | None = None) -> "Actor":
+        """A member of staff who curates in an owner's space, in the admin: the history says that it was them."""
+        return cls(user=owner, staff=staff, door="admin", request_id=request_id)
+
+    @classmethod
     def system(cls, reason: str) -> "Actor":
         """Sees every owner's rows. For jobs and staff pages only; each use is logged with its reason."""
         log.info("system_actor", reason=reason)
@@ -64,6 +70,11 @@ class Actor:
         if self.user is None:
             raise Forbidden("A system actor owns nothing; act as an owner.")
         return self.user
+
+    @property
+    def caller(self) -> User | None:
+        """Who it is in person: the user, or the member of staff who acts in the user's space."""
+        return self.staff or self.user
 
     @property
     def owner_id(self) -> int:

@@ -8,7 +8,7 @@ from django.core.exceptions import DisallowedHost, PermissionDenied, RequestData
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import is_valid_path
-from psycopg.errors import QueryCanceled
+from psycopg.errors import DiskFull, QueryCanceled
 from psycopg_pool import PoolTimeout
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -30,7 +30,8 @@ _CODES = {
     415: "unsupported_media_type",
     429: "rate_limited",
 }
-RETRY_AFTER_S = "1"
+# A disk is not emptied in a second.
+_RETRY_AFTER_S = {503: "1", 507: "30"}
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
@@ -40,8 +41,10 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     errors: Any = None
     if isinstance(error, Mem0Error):
         status, code, detail, errors = error.status, error.code, error.detail, error.errors
-        if status == 503:
-            headers["Retry-After"] = RETRY_AFTER_S
+        if status in _RETRY_AFTER_S:
+            headers["Retry-After"] = _RETRY_AFTER_S[status]
+        if status == 507:
+            DATABASE_FAILURES.labels(code).inc()
     elif isinstance(error, exceptions.ValidationError):
         status, code, errors = 400, "invalid_argument", error.detail
         detail = first_sentence(error.detail)
@@ -59,7 +62,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         status, code, detail = 413, "too_large", "The body is too long. Split it."
     elif isinstance(error, OperationalError | InterfaceError | PoolTimeout):
         status, code, detail = _database_failure(error)
-        headers["Retry-After"] = RETRY_AFTER_S
+        headers["Retry-After"] = _RETRY_AFTER_S[status]
     else:
         return None
     body = {"detail": detail, "code": code, "request_id": request_id}
@@ -70,11 +73,16 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
 
 def _database_failure(error: Exception) -> tuple[int, str, str]:
     log.warning("database_failed", error=type(error.__cause__ or error).__name__)
-    code = "timeout" if isinstance(error.__cause__, QueryCanceled) else "unavailable"
+    if isinstance(error.__cause__, DiskFull):
+        code = "storage_full"
+    else:
+        code = "timeout" if isinstance(error.__cause__, QueryCanceled) else "unavailable"
     DATABASE_FAILURES.labels(code).inc()
+    if code == "storage_full":
+        return 507, code, "The database's disk is full: nothing was written, reads go on. Free some space there."
     if code == "timeout":
         return 503, code, "The database took too long; nothing was written. Narrow the request, or try again."
-    return 503, code, "The database does not answer. Nothing was written; try again in a moment."
+    return 503, code, "The database does not answer. Try again in a moment, a write with its idempotency key."
 
 
 def _headers(error: exceptions.APIException) -> dict[str, str]:

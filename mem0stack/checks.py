@@ -14,6 +14,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from environ import Env
 
+from memories import providers
+
 TAG = "mem0stack"
 _POSTGRES_SCHEMES = {"postgres", "postgresql", "psql", "pgsql"}
 _REDIS_SCHEMES = {"redis", "rediss", "unix"}
@@ -28,6 +30,7 @@ def register_all() -> None:
     register(check_logs, TAG)
     register(check_limits, TAG)
     register(check_switches, TAG)
+    register(check_providers, TAG)
     register(check_secret_key, Tags.security, deploy=True)
     connection_created.connect(refuse_mighty_role, dispatch_uid="mem0stack.refuse_mighty_role")
 
@@ -113,6 +116,14 @@ def check_limits(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) 
                 id="mem0stack.E008",
             )
         )
+    if settings.ACCESS_LOG_KEEP_DAYS < 1:
+        found.append(
+            Error(
+                f"ACCESS_LOG_KEEP_DAYS is {settings.ACCESS_LOG_KEEP_DAYS}.",
+                hint="Days, at least 1.",
+                id="mem0stack.E012",
+            )
+        )
     if settings.DATABASE_STATEMENT_TIMEOUT_MS < 0:
         found.append(
             Error(
@@ -132,6 +143,23 @@ def check_switches(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
         for name in _SWITCHES
         if os.environ.get(name, "").lower() not in known
     ]
+
+
+def check_providers(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """What the environment says of providers can be used."""
+    found: list[CheckMessage] = []
+    for purpose in settings.PROVIDERS:
+        provider = providers.from_environment(purpose)
+        if provider is not None and provider.trouble:
+            prefix = purpose.upper()
+            found.append(
+                Error(
+                    f"{prefix}_KIND is set, but: {provider.trouble}",
+                    hint=f"Set the names that begin with {prefix}_ as docs/configuration.md says, or none of them.",
+                    id="mem0stack.E012",
+                )
+            )
+    return found
 
 
 def check_secret_key(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:

@@ -15,20 +15,21 @@ from typing import Any
 
 import psycopg
 from django.conf import settings
-from django.core.cache import cache
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error as AnyDatabaseError
 from django.db import connection
-from django_redis import get_redis_connection
 from psycopg_pool import PoolTimeout
-from redis.exceptions import RedisError
 
 from accounts.actors import Actor, acting_as
 from mem0stack import checks
 from mem0stack.embedded import directory, prepare, service
 from mem0stack.embedded.account import EmbeddedError
+from mem0stack.lib import valkey
 from mem0stack.lib.home import Home
+from memories import embedding_spaces, providers
+from memories.models import Purpose
+from memories.providers import ProviderAway
 from memories.tasks import HEARTBEAT
 
 _TIMEOUT_S = 5
@@ -68,6 +69,7 @@ def examine(home: Home) -> list[Finding]:
         ("cache", "settings", _cache),
         ("worker", "cache", _worker),
         ("outbox", "schema", _outbox),
+        ("embedder", "schema", _embedder),
         ("web", "", lambda: _web(home)),
         ("client", "web", lambda: _client(home)),
     ]
@@ -174,8 +176,8 @@ def _schema() -> str:
 
 def _cache() -> str:
     try:
-        get_redis_connection("default").ping()
-    except (RedisError, OSError) as error:
+        valkey.client().ping()
+    except valkey.FAILURES as error:
         embedded = f"manage.py up --detach; its log is {settings.HOME.logs}/valkey.log."
         raise Wrong(
             f"No answer ({type(error).__name__}). Writes and searches go on without it.",
@@ -186,8 +188,8 @@ def _cache() -> str:
 
 def _worker() -> str:
     try:
-        is_alive = cache.get(HEARTBEAT) is not None
-    except (RedisError, OSError) as error:
+        is_alive = valkey.client().get(HEARTBEAT) is not None
+    except valkey.FAILURES as error:
         raise Wrong(f"The cache went away ({type(error).__name__}).", "Ask again.") from error
     if not is_alive:
         raise Wrong(
@@ -212,6 +214,33 @@ def _outbox() -> str:
         )
     given_up = f" {dead} were given up; worker.log has their reasons." if dead else ""
     return f"{waiting} deliveries wait.{given_up}"
+
+
+def _embedder() -> str:
+    try:
+        space, provider = embedding_spaces.active(), providers.configured(Purpose.EMBEDDER)
+    except (AnyDatabaseError, PoolTimeout) as error:
+        raise Wrong(f"The database refuses ({type(error.__cause__ or error).__name__}).", "Ask again.") from error
+    if provider is None:
+        if space is None:
+            return "None is configured; the local one is always there."
+        raise Wrong(
+            f"Vectors of {space.model} are there, and no embedder to ask. Searches use the local one and say degraded.",
+            "Configure it as docs/embeddings.md says, here and for the service.",
+        )
+    if space is None:
+        raise Wrong("It is configured, and nothing is embedded by it yet.", "manage.py reembed")
+    began = time.perf_counter()
+    try:
+        provider.embed(["doctor"], model=space.model, dimensions=space.dimensions, timeout_ms=_TIMEOUT_S * 1000)
+    except ProviderAway as away:
+        raise Wrong(
+            f"It gives no answer that can be used ({away.reason}: {away}). Searches use the local one.",
+            "See to its address, key, model and dimensions in the provider settings; what waits is embedded later.",
+        ) from away
+    took_ms = (time.perf_counter() - began) * 1000
+    slow = "" if took_ms <= provider.query_budget_ms else f", more than the {provider.query_budget_ms} ms of a search"
+    return f"{space.model} answers in {took_ms:.0f} ms{slow}."
 
 
 def _ask(sql: str) -> Any:
@@ -241,6 +270,11 @@ def _client(home: Home) -> str:
             f"There is no readable key in {home.api_key_file}.",
             "manage.py up makes one at its next start; or run as the user who runs the service.",
         )
+    if home.api_key_file.stat().st_mode & 0o077:
+        raise Wrong(
+            f"Others on this machine may read {home.api_key_file}.",
+            f"chmod 600 {home.api_key_file}; if they should not know it, revoke the key and delete the file.",
+        )
     status, me = _call(home, "/api/v2/me/", key)
     if status in (401, 403):
         raise Wrong(
@@ -264,6 +298,17 @@ def _address(home: Home) -> str:
     return f"http://{host}:{os.environ.get('MEM0_PORT') or 8000}"
 
 
+def _nobody_answers(home: Home) -> tuple[str, str]:
+    address = _address(home)
+    port = int(address.rpartition(":")[2])
+    if not service.is_supervised(home) and (holder := directory.holder(port)):
+        return (
+            f"{holder} has the port of {address}, and does not answer as this service.",
+            f"Stop it, or choose another port: manage.py up --detach --port {port + 1}.",
+        )
+    return f"No answer from {address}.", f"manage.py up --detach; its log is {home.logs}/web.log."
+
+
 def _call(home: Home, path: str, key: str | None = None, body: Any = None) -> tuple[int, Any]:
     request = urllib.request.Request(  # noqa: S310  http, as written in `_address`
         _address(home) + path,
@@ -278,6 +323,4 @@ def _call(home: Home, path: str, key: str | None = None, body: Any = None) -> tu
     except urllib.error.HTTPError as error:
         return error.code, {}
     except (OSError, ValueError) as error:
-        raise Wrong(
-            f"No answer from {_address(home)}.", f"manage.py up --detach; its log is {home.logs}/web.log."
-        ) from error
+        raise Wrong(*_nobody_answers(home)) from error

@@ -10,13 +10,14 @@ from functools import cache, partial
 from typing import Any
 
 import psycopg
-from django.core.cache import cache as shared_cache
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
-from django_redis import get_redis_connection
-from redis.exceptions import RedisError
+from psycopg_pool import PoolTimeout
 
+from mem0stack.lib import valkey
+from memories import embedding_spaces, providers
+from memories.models import Purpose
 from memories.tasks import HEARTBEAT
 
 PROBE_TIMEOUT_S = 0.5
@@ -26,7 +27,8 @@ _GOOD_FOR_S = 1.0
 
 @dataclass(frozen=True)
 class Part:
-    """How one dependency is: ok or down. `detail` says what is wrong, and holds no address and no name."""
+    """How one dependency is: ok, degraded, down, or absent when nobody wants it. `detail` says what is wrong, and holds
+    no address and no name."""
 
     status: str
     ms: float
@@ -34,11 +36,21 @@ class Part:
 
     @property
     def is_ok(self) -> bool:
-        return self.status == "ok"
+        return self.status in ("ok", "absent")
 
 
 class _Down(Exception):
     """A probe's finding; its text is for whoever asks."""
+
+    status = "down"
+
+
+class _Degraded(_Down):
+    status = "degraded"
+
+
+class _Absent(_Down):
+    status = "absent"
 
 
 def live(request: HttpRequest) -> JsonResponse:
@@ -88,6 +100,7 @@ def probe_parts() -> dict[str, Part]:
         "database": partial(_probe_database, connection.get_connection_params()),
         "cache": _probe_cache,
         "worker": _probe_worker,
+        "embedder": _probe_embedder,
     }
     began = time.monotonic()
     running = {name: _executor.submit(_timed, probe) for name, probe in probes.items()}
@@ -111,7 +124,7 @@ def _timed(probe: Callable[[], None]) -> Part:
     try:
         probe()
     except _Down as error:
-        return Part("down", _ms_since(began), str(error))
+        return Part(error.status, _ms_since(began), str(error))
     return Part("ok", _ms_since(began))
 
 
@@ -134,18 +147,38 @@ def _probe_database(params: dict[str, Any]) -> None:
 
 def _probe_cache() -> None:
     try:
-        get_redis_connection("default").ping()
-    except (RedisError, OSError) as error:
+        valkey.client().ping()
+    except valkey.FAILURES as error:
         raise _Down("It does not answer. Writes and searches go on without it.") from error
 
 
 def _probe_worker() -> None:
     try:
-        heartbeat = shared_cache.get(HEARTBEAT)
-    except (RedisError, OSError) as error:
+        heartbeat = valkey.client().get(HEARTBEAT)
+    except valkey.FAILURES as error:
         raise _Down("It gets no work without the cache, which is its queue. Work waits in the outbox.") from error
     if heartbeat is None:
         raise _Down("No sign of life for half a minute. Work waits in the outbox.")
+
+
+def _probe_embedder() -> None:
+    """As its last calls went: to ask it anew each second would cost its owner money."""
+    try:
+        space, provider = embedding_spaces.active(), providers.configured(Purpose.EMBEDDER)
+    except (DatabaseError, PoolTimeout) as error:
+        raise _Down("Not to be seen without the database.") from error
+    finally:
+        connection.close()
+    if provider is None and space is None:
+        raise _Absent("")
+    if provider is None:
+        raise _Down("None is configured, though vectors of one are there. Searches use the local embedder.")
+    if provider.trouble:
+        raise _Down("Its settings cannot be used; `manage.py doctor` says why. Searches use the local embedder.")
+    if providers.is_paused(Purpose.EMBEDDER):
+        raise _Down("It failed just now, or asked for a pause. Searches use the local embedder.")
+    if space is None:
+        raise _Degraded("It is configured and not in use yet: run `manage.py reembed`.")
 
 
 def _shown(part: Part) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from accounts.actors import Actor, acting_as
 from accounts.authentication import actor_of
 from accounts.models import Scope
 from mem0stack import health
+from mem0stack.lib import disk
 from mem0stack.lib.errors import Forbidden
 
 log = structlog.get_logger(__name__)
@@ -130,6 +131,7 @@ class _Figures:
     outbox: list[tuple[str, int, int, float]] | None
     memories: list[tuple[str, float]] | None
     bytes: int | None
+    embeddings: list[tuple[str, str, float]] | None = None
 
 
 class _Asked(Collector):
@@ -143,6 +145,7 @@ class _Asked(Collector):
             up.add_metric([name], float(part.is_ok))
             took.add_metric([name], part.ms / 1000)
         yield from (up, took)
+        yield GaugeMetricFamily("mem0_disk_free_bytes", "Free space on the disk of the home.", value=disk.free_bytes())
         if parts["database"].is_ok:
             yield from _stored(_figures())
 
@@ -164,6 +167,15 @@ def _stored(figures: _Figures) -> Iterator[Metric]:
         for state, number in figures.memories:
             memories.add_metric([state], number)
         yield memories
+    if figures.embeddings is not None:
+        embeddings = GaugeMetricFamily(
+            "mem0_embeddings",
+            "A provider's vectors by state of their space: embedded, waiting or refused. Estimated when many.",
+            labels=["space", "state"],
+        )
+        for space, state, number in figures.embeddings:
+            embeddings.add_metric([space, state], number)
+        yield embeddings
     if figures.bytes is not None:
         yield GaugeMetricFamily("mem0_database_bytes", "Size of the database on disk.", value=figures.bytes)
 
@@ -181,7 +193,7 @@ _last = _Last()
 def _figures() -> _Figures:
     with _last.lock:
         if time.monotonic() - _last.at > _STORED_FOR_S:
-            _last.figures = _Figures(_ask(_outbox), _ask(_memories), _ask(_bytes))
+            _last.figures = _Figures(_ask(_outbox), _ask(_memories), _ask(_bytes), _ask(_embeddings))
             _last.at = time.monotonic()
         return _last.figures
 
@@ -217,6 +229,21 @@ def _memories(cursor: Any) -> list[tuple[str, float]]:
         "SELECT state, count(*) FROM memories_memory TABLESAMPLE SYSTEM (%s) REPEATABLE (1) GROUP BY state", [percent]
     )
     return [(state, round(number * 100.0 / percent)) for state, number in cursor.fetchall()]
+
+
+def _embeddings(cursor: Any) -> list[tuple[str, str, float]]:
+    cursor.execute("SELECT greatest(reltuples, 0) FROM pg_class WHERE oid = 'memories_memoryembedding'::regclass")
+    (rows,) = cursor.fetchone()
+    percent = min(100.0, 100.0 * _COUNTED_ROWS / rows) if rows else 100.0
+    cursor.execute(
+        "SELECT s.state, CASE WHEN e.embedding IS NOT NULL THEN 'embedded' WHEN e.problem = '' THEN 'waiting'"
+        " ELSE 'refused' END, count(*) FROM memories_memoryembedding AS e TABLESAMPLE SYSTEM (%s) REPEATABLE (1)"
+        " JOIN memories_embeddingspace AS s ON s.id = e.space_id GROUP BY 1, 2",
+        [percent],
+    )
+    counted = {(space, state): round(number * 100.0 / percent) for space, state, number in cursor.fetchall()}
+    words = [("active", state) for state in ("embedded", "waiting", "refused")]
+    return [(*word, counted.get(word, 0)) for word in dict.fromkeys([*words, *counted])]
 
 
 def _bytes(cursor: Any) -> int:

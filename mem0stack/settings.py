@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import structlog
 from django.core.exceptions import ImproperlyConfigured
+from django.urls import reverse_lazy
 from environ import FileAwareEnv
 
 from mem0stack.lib.home import Home
@@ -63,8 +64,9 @@ if BEHIND_PROXY:
 INSTALLED_APPS = [
     # First, so that its templates come before the libraries' own.
     "mem0stack",
-    "unfold",
-    "django.contrib.admin",
+    "unfold.apps.BasicAppConfig",
+    "unfold.contrib.filters",
+    "accounts.apps.StaffAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -162,7 +164,10 @@ def database(role: str) -> dict[str, Any]:
     options = config.setdefault("OPTIONS", {})
     options["connect_timeout"] = 3
     options["options"] = f"{timeouts} -c random_page_cost=1.1 -c jit=off"
+    # A host that vanishes, without a word, from under a connection over TCP.
+    options |= {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 10_000}
     if not as_owner:
+        config["ENGINE"] = "mem0stack.lib.postgres"
         # The pool's own default waits 30 s for a connection, so every request would hang that long without PostgreSQL.
         options["pool"] = {
             "min_size": env.int("DATABASE_POOL_MIN_SIZE", default=0),
@@ -208,17 +213,62 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 10.0,
         "options": {"expires": 10.0},
     },
+    "take up operations that wait": {
+        "task": "memories.tasks.resume_operations",
+        "schedule": 10.0,
+        "options": {"expires": 10.0},
+    },
+    "embed what waits for the provider": {
+        "task": "memories.tasks.embed_waiting",
+        "schedule": 15.0,
+        "options": {"expires": 15.0},
+    },
     "remove what the outboxes are done with": {"task": "memories.tasks.prune_outbox", "schedule": 300.0},
+    "remove what the access log has kept long enough": {"task": "memories.tasks.prune_access_log", "schedule": 3600.0},
     "purge what was deleted over 30 days ago": {"task": "memories.tasks.purge_overdue", "schedule": 6 * 3600.0},
 }
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_connect_timeout": _REDIS_TIMEOUT_S,
+    # Without it a publish waits for ever for a server that hangs. The worker has a longer one: see celery.py.
+    "socket_timeout": _REDIS_TIMEOUT_S,
     "max_retries": 0,
     "global_keyprefix": "mem0:",
 }
 
+# Access log --------------------------------------------------------------------------------------------------------
+
+ACCESS_LOG_KEEP_DAYS = env.int("ACCESS_LOG_KEEP_DAYS", default=90)
+
+# Providers ----------------------------------------------------------------------------------------------------------
+
+# What holds where nobody has made a row of provider settings in the admin. No kind is no provider.
+PROVIDERS: dict[str, dict[str, Any]] = {
+    "embedder": {
+        "kind": env.str("EMBEDDER_KIND", default=""),
+        "base_url": env.str("EMBEDDER_BASE_URL", default=""),
+        "api_version": env.str("EMBEDDER_API_VERSION", default=""),
+        "key": env.str("EMBEDDER_API_KEY", default=""),
+        "model": env.str("EMBEDDER_MODEL", default="text-embedding-3-small"),
+        "dimensions": env.int("EMBEDDER_DIMENSIONS", default=512),
+        "batch_size": env.int("EMBEDDER_BATCH_SIZE", default=64),
+        "timeout_ms": env.int("EMBEDDER_TIMEOUT_MS", default=30_000),
+        "query_budget_ms": env.int("EMBEDDER_QUERY_BUDGET_MS", default=150),
+        "requests_a_minute": env.int("EMBEDDER_REQUESTS_A_MINUTE", default=0),
+    },
+    "model": {
+        "kind": env.str("MODEL_KIND", default=""),
+        "base_url": env.str("MODEL_BASE_URL", default=""),
+        "api_version": env.str("MODEL_API_VERSION", default=""),
+        "key": env.str("MODEL_API_KEY", default=""),
+        "model": env.str("MODEL_NAME", default=""),
+        "timeout_ms": env.int("MODEL_TIMEOUT_MS", default=60_000),
+        "requests_a_minute": env.int("MODEL_REQUESTS_A_MINUTE", default=0),
+    },
+}
+
 # REST ---------------------------------------------------------------------------------------------------------------
 
+REQUEST_DEADLINE_S = env.int("REQUEST_DEADLINE_S", default=12)
 DATA_UPLOAD_MAX_MEMORY_SIZE = env.int("REQUEST_MAX_BYTES", default=4 * 1024 * 1024)
 
 REST_FRAMEWORK = {
@@ -258,6 +308,7 @@ SPECTACULAR_SETTINGS = {
         "StandingEnum": "memories.models.Standing.choices",
         "OperationKindEnum": "memories.models.OperationKind.choices",
         "OperationStateEnum": "memories.models.OperationState.choices",
+        "AccessActionEnum": "memories.models.AccessAction.choices",
     },
 }
 
@@ -271,7 +322,62 @@ STORAGES = {
 }
 WHITENOISE_USE_FINDERS = DEBUG
 
-UNFOLD = {"SITE_TITLE": "mem0-stack", "SITE_HEADER": "mem0-stack", "SITE_SYMBOL": "neurology"}
+
+def _link(title: str, icon: str, model: str, app: str = "memories") -> dict[str, Any]:
+    """A line of the admin's sidebar, for those who may look at the model."""
+    return {
+        "title": title,
+        "icon": icon,
+        "link": reverse_lazy(f"admin:{app}_{model}_changelist"),
+        "permission": lambda request: request.user.has_perm(f"{app}.view_{model}"),
+    }
+
+
+UNFOLD = {
+    "SITE_TITLE": "mem0-stack",
+    "SITE_HEADER": "mem0-stack",
+    "SITE_SYMBOL": "neurology",
+    "SHOW_VIEW_ON_SITE": False,
+    "SIDEBAR": {
+        "navigation": [
+            {
+                "title": "Memories",
+                "items": [
+                    _link("Memories", "neurology", "memory"),
+                    _link("Namespaces", "folder", "namespace"),
+                    _link("Categories", "category", "category"),
+                    _link("Apps", "apps", "app"),
+                    _link("Shares", "share", "share"),
+                ],
+            },
+            {
+                "title": "What happened",
+                "items": [
+                    _link("History", "history", "memoryhistory"),
+                    _link("Access log", "visibility", "accesslog"),
+                    _link("Feedback", "thumbs_up_down", "feedback"),
+                ],
+            },
+            {
+                "title": "Background",
+                "items": [
+                    _link("Operations", "pending_actions", "operation"),
+                    _link("Outbox events", "outbox", "outboxevent"),
+                    _link("Outbox deliveries", "local_shipping", "outboxdelivery"),
+                    _link("Idempotency keys", "fingerprint", "idempotencykey"),
+                ],
+            },
+            {
+                "title": "People",
+                "items": [
+                    _link("Users", "person", "user", "accounts"),
+                    _link("API keys", "key", "apikey", "accounts"),
+                    _link("Groups", "group", "group", "auth"),
+                ],
+            },
+        ],
+    },
+}
 
 # Logs ---------------------------------------------------------------------------------------------------------------
 
@@ -291,7 +397,14 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "events"}},
     # A level that does not exist is named by a system check, which could not speak if logging failed first.
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL if LOG_LEVEL in logging.getLevelNamesMapping() else "INFO"},
-    "loggers": {"django": {"handlers": [], "propagate": True}, "celery": {"handlers": [], "propagate": True}},
+    "loggers": {
+        "django": {"handlers": [], "propagate": True},
+        "celery": {"handlers": [], "propagate": True},
+        # At DEBUG they tell what is sent and where to.
+        "openai": {"level": "WARNING"},
+        "httpx2": {"level": "WARNING"},
+        "httpcore2": {"level": "WARNING"},
+    },
 }
 DJANGO_STRUCTLOG_CELERY_ENABLED = False
 # Our middleware has made sure that it is a plain word; a correlation id would be a caller's free text.

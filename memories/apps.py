@@ -28,7 +28,7 @@ class MemoriesConfig(AppConfig):
 
     def ready(self) -> None:
         # Consumers register where they live; Django's start is the one moment that comes before every door.
-        from memories import statistics  # noqa: F401, PLC0415
+        from memories import embedding_spaces, statistics  # noqa: F401, PLC0415
         from memories.services import operations  # noqa: F401, PLC0415
 
         post_migrate.connect(grant_to_service, sender=apps.get_app_config("memories"))

@@ -1,9 +1,9 @@
 """What a memory is, and what may never be untrue of it.
 
-Every table here holds users' data: it has an immutable `owner`, every unique constraint begins with it, and every
-reference between two of them carries it too (composite foreign keys, in the migrations; Django's own constraint is
-off). So PostgreSQL itself refuses a row that points into somebody else's space, and the tables can be distributed by
-owner.
+Every table but those under "Of the instance" holds users' data: it has an immutable `owner`, every unique constraint
+begins with it, and every reference between two of them carries it too (composite foreign keys, in the migrations;
+Django's own constraint is off). So PostgreSQL itself refuses a row that points into somebody else's space, and the
+tables can be distributed by owner.
 """
 
 from typing import Any
@@ -16,9 +16,11 @@ from django.utils import timezone
 from pgvector.django import HalfVectorField
 from uuid_utils.compat import uuid7
 
-from memories.querysets import MemoryQuerySet, OperationQuerySet, ShareQuerySet
+from memories.querysets import MemoryQuerySet, OperationQuerySet, RelationQuerySet, ShareQuerySet
 
 DIMENSIONS = 256
+# An index holds rows of up to 2,704 bytes, two of them for each dimension.
+COVERED_DIMENSIONS = 1_300
 LABEL_LENGTH = 128
 NAME_LENGTH = 200
 REASON_LENGTH = 500
@@ -61,6 +63,10 @@ class Event(models.TextChoices):
     SHARE = "SHARE"
 
 
+class RelationKind(models.TextChoices):
+    DERIVED_FROM = "derived_from"  # the source says so
+
+
 class OperationKind(models.TextChoices):
     EXTRACT = "extract"  # facts from a source that is stored already
 
@@ -71,6 +77,30 @@ class OperationState(models.TextChoices):
     DONE = "done"
     FAILED = "failed"
     SKIPPED = "skipped"  # there was nothing to do it with
+
+
+class AccessAction(models.TextChoices):
+    SEARCH = "search"  # a hit, or shown beside one
+    READ = "read"  # by its id
+    LIST = "list"  # in a list of somebody else's than the owner's
+    STAFF_VIEW = "staff_view"
+
+
+class SpaceState(models.TextChoices):
+    BUILDING = "building"  # memories are being embedded
+    ACTIVE = "active"  # searches ask it
+    RETIRED = "retired"  # was active once, or will not be
+
+
+class Purpose(models.TextChoices):
+    EMBEDDER = "embedder"  # texts to vectors
+    MODEL = "model"  # chat: a prompt to a reply
+
+
+class ProviderKind(models.TextChoices):
+    OPENAI = "openai", "OpenAI"
+    AZURE = "azure", "Azure OpenAI"
+    COMPATIBLE = "compatible", "Compatible with OpenAI (Ollama, vLLM, LiteLLM, ...)"
 
 
 class Verdict(models.TextChoices):
@@ -345,6 +375,33 @@ class MemoryHistory(models.Model):
         return f"{self.event} v{self.version}"
 
 
+class Relation(models.Model):
+    """How one memory hangs together with another of the same owner: `source` is `relation` `target`."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    owner = owner_key()
+    source = inner_key("Memory")
+    target = inner_key("Memory")
+    relation = models.CharField(max_length=16, choices=RelationKind.choices)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = RelationQuerySet.as_manager()
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=["owner", "source", "relation", "target"], name="relation_once"),
+            models.CheckConstraint(condition=~Q(source=F("target")), name="relation_of_two"),
+            models.CheckConstraint(condition=Q(relation__in=RelationKind.values), name="relation_kind"),
+        )
+        indexes = (
+            models.Index(fields=["owner", "target", "relation"], name="relation_by_target"),
+            models.Index(fields=["owner", "-created_at", "-id"], name="relation_by_creation"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.source_id} {self.relation} {self.target_id}"
+
+
 class Share(models.Model):
     """The owner's grant to another user to read one memory or one namespace, or to add to a namespace.
 
@@ -463,8 +520,12 @@ class Operation(models.Model):
     namespace = inner_key("Namespace", null=True, blank=True)
     kind = models.CharField(max_length=16, choices=OperationKind.choices)
     state = models.CharField(max_length=16, choices=OperationState.choices, default=OperationState.WAITING)
+    # The memories it works on; some may lie in another's space, or be gone by now.
+    sources = ArrayField(models.UUIDField(), null=True)
     error = models.CharField(max_length=200, blank=True, default="", help_text="A word for programs: no_model.")
     result = models.JSONField(null=True, blank=True)
+    attempts = models.PositiveSmallIntegerField(default=0, db_default=0)
+    not_before = models.DateTimeField(null=True, blank=True, help_text="When it is tried again after a failure.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
 
@@ -474,6 +535,11 @@ class Operation(models.Model):
         indexes = (
             models.Index(fields=["owner", "-created_at", "-id"], name="operation_by_creation"),
             models.Index(fields=["owner", "state", "-created_at", "-id"], name="operation_by_state"),
+            models.Index(
+                fields=["owner", "not_before"],
+                name="operation_unfinished",
+                condition=Q(state__in=["waiting", "running"]),
+            ),
         )
         constraints = (
             models.CheckConstraint(condition=Q(kind__in=OperationKind.values), name="operation_kind"),
@@ -504,6 +570,32 @@ class Feedback(models.Model):
         return f"{self.memory_id}: {self.verdict}"
 
 
+class AccessLog(models.Model):
+    """Somebody was shown a memory. Only its owner reads this; `memories/access.py` writes it."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    owner = owner_key()
+    memory = inner_key("Memory")
+    accessed_by = user_key()
+    door = models.CharField(max_length=16)
+    app = models.CharField(max_length=LABEL_LENGTH, null=True, blank=True)
+    action = models.CharField(max_length=16, choices=AccessAction.choices)
+    request_id = models.CharField(max_length=128, null=True, blank=True)
+    accessed_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        verbose_name = "access"
+        verbose_name_plural = "access log"
+        indexes = (
+            models.Index(fields=["owner", "memory", "-accessed_at", "-id"], name="access_by_memory"),
+            models.Index(fields=["owner", "-accessed_at", "-id"], name="access_by_owner"),
+        )
+        constraints = (models.CheckConstraint(condition=Q(action__in=AccessAction.values), name="access_action"),)
+
+    def __str__(self) -> str:
+        return f"{self.action} by {self.accessed_by_id}"
+
+
 class OwnerStatistics(models.Model):
     """How many memories an owner has and how long they are, for BM25; folded from the outbox by the worker."""
 
@@ -519,3 +611,104 @@ class OwnerStatistics(models.Model):
 
     def __str__(self) -> str:
         return f"{self.memories} memories"
+
+
+class MemoryEmbedding(models.Model):
+    """A memory's vector in a provider's space; without `embedding` while the worker has yet to make it.
+
+    A write that changes the text takes the vector away in the same transaction, so whatever is here is of the text as
+    it is, and a change of tags costs no call.
+    """
+
+    pk = models.CompositePrimaryKey("owner_id", "memory_id", "space_id")
+    owner = owner_key()
+    memory = inner_key("Memory")
+    space = models.ForeignKey("EmbeddingSpace", on_delete=models.DO_NOTHING, related_name="+", db_index=False)
+    memory_version = models.PositiveIntegerField(default=0, help_text="Whose text was embedded; 0 before that.")
+    embedding = HalfVectorField(null=True, editable=False)
+    is_wide = models.BooleanField(default=False, help_text="More dimensions than an index can hold.")
+    problem = models.CharField(max_length=16, blank=True, default="", help_text="Why the provider will not embed it.")
+
+    class Meta:
+        indexes = (
+            # The far vectors of an owner are read from here alone, as the local ones from `memory_scan`.
+            models.Index(
+                fields=["owner", "space"],
+                include=["memory", "embedding"],
+                name="embedding_scan",
+                condition=Q(embedding__isnull=False, is_wide=False),
+            ),
+            models.Index(
+                fields=["owner", "space", "memory"], name="embedding_waiting", condition=Q(embedding=None, problem="")
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.memory_id} v{self.memory_version}"
+
+
+# Of the instance ----------------------------------------------------------------------------------------------------
+
+
+class ProviderSettings(models.Model):
+    """Which provider embeds texts or answers prompts, for everybody. It replaces what the environment says; an
+    inactive row switches the provider off. `memories.providers` reads it."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    purpose = models.CharField(max_length=16, choices=Purpose.choices, unique=True)
+    is_active = models.BooleanField(default=True)
+    kind = models.CharField(max_length=16, choices=ProviderKind.choices, default=ProviderKind.OPENAI)
+    base_url = models.CharField(
+        "address",
+        max_length=500,
+        blank=True,
+        default="",
+        help_text="Such as http://localhost:11434/v1. For OpenAI itself leave it empty.",
+    )
+    api_version = models.CharField(max_length=32, blank=True, default="", help_text="Azure only: 2024-10-21.")
+    model = models.CharField(
+        max_length=200, help_text="Such as text-embedding-3-small. For Azure the name of the deployment."
+    )
+    dimensions = models.PositiveIntegerField(default=512, help_text="Embedder only: how many numbers a vector has.")
+    batch_size = models.PositiveIntegerField(default=64, help_text="Embedder only: how many texts a request carries.")
+    timeout_ms = models.PositiveIntegerField(default=30_000, help_text="Longest time of a request of the worker.")
+    query_budget_ms = models.PositiveIntegerField(
+        default=150, help_text="Embedder only: what a search waits before it answers without the provider."
+    )
+    requests_a_minute = models.PositiveIntegerField(default=0, help_text="At most so many; 0 is no limit.")
+    # `env:NAME`, or encrypted by SECRET_KEY. Never shown.
+    key = models.CharField(max_length=1000, blank=True, default="", editable=False)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        verbose_name_plural = "provider settings"
+        constraints = (
+            models.CheckConstraint(condition=Q(purpose__in=Purpose.values), name="provider_purpose"),
+            models.CheckConstraint(condition=Q(kind__in=ProviderKind.values), name="provider_kind"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.purpose}: {self.model}"
+
+
+class EmbeddingSpace(models.Model):
+    """What vectors of one model have in common; those of two are not to be compared."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    kind = models.CharField(max_length=16, choices=ProviderKind.choices)
+    model = models.CharField(max_length=200)
+    dimensions = models.PositiveIntegerField()
+    state = models.CharField(max_length=16, choices=SpaceState.choices, default=SpaceState.BUILDING)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    activated_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=["kind", "model", "dimensions"], name="space_once"),
+            models.UniqueConstraint(fields=["state"], name="space_active_once", condition=Q(state="active")),
+            models.UniqueConstraint(fields=["state"], name="space_building_once", condition=Q(state="building")),
+            models.CheckConstraint(condition=Q(state__in=SpaceState.values), name="space_state"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.model}, {self.dimensions} dimensions"

@@ -17,16 +17,14 @@ from uuid import UUID
 import structlog
 from celery import current_app
 from django.contrib.postgres.aggregates import ArrayAgg
-from django.core.cache import cache
 from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
-from kombu.exceptions import OperationalError as BrokerError
-from redis.exceptions import RedisError
 
 from accounts.actors import Actor, acting_as
+from mem0stack.lib import disk, valkey
 from mem0stack.lib.bulk import insert_many
-from mem0stack.lib.metrics import CACHE_FAILURES, OUTBOX_DELIVERIES
+from mem0stack.lib.metrics import OUTBOX_DELIVERIES
 from memories.models import OutboxDelivery, OutboxEvent
 
 log = structlog.get_logger(__name__)
@@ -43,8 +41,9 @@ _NUDGE_WAITS_S = 0.1
 
 Consumer = Callable[[int, Sequence[OutboxEvent]], None]
 _consumers: dict[str, Consumer] = {}
-# Of consumers that want some kinds of event only.
+# Of consumers that want some kinds of event only, or events at some times only.
 _kinds: dict[str, frozenset[str]] = {}
+_wanting: dict[str, Callable[[], bool]] = {}
 
 
 class _ToNudge(threading.local):
@@ -76,9 +75,17 @@ class Backlog:
     reasons: tuple[str, ...]
 
 
-def register(name: str, consumer: Consumer, *, kinds: Collection[str] | None = None) -> None:
-    """Have `consumer` called with every event from now on, or with those of these kinds."""
+def register(
+    name: str, consumer: Consumer, *, kinds: Collection[str] | None = None, wanting: Callable[[], bool] | None = None
+) -> None:
+    """Have `consumer` called with every event from now on, or with those of these kinds.
+
+    `wanting` is asked in each write's transaction, and what is written while it is false the consumer never hears of:
+    for what most instances do not use, and nobody should pay a delivery for.
+    """
     _consumers[name] = consumer
+    if wanting is not None:
+        _wanting[name] = wanting
     if kinds is not None:
         _kinds[name] = frozenset(kinds)
 
@@ -87,13 +94,16 @@ def write(owner_id: int, events: Sequence[NewEvent]) -> None:
     """Add events to the owner's outbox, in the caller's transaction, and nudge the worker once it has committed."""
     if not events:
         return
+    # Every change to a memory passes here, and the purge, which makes room, does not.
+    disk.require_room()
     rows = [OutboxEvent(owner_id=owner_id, kind=event.kind, payload=event.payload) for event in events]
     insert_many(rows)
+    names = [name for name in _consumers if name not in _wanting or _wanting[name]()]
     insert_many(
         [
             OutboxDelivery(owner_id=owner_id, event=row, consumer=name)
             for row in rows
-            for name in _consumers
+            for name in names
             if name not in _kinds or row.kind in _kinds[name]
         ]
     )
@@ -145,13 +155,15 @@ def backlog(*, consumer: str | None = None, owner_id: int | None = None) -> list
         return [Backlog(**row | {"reasons": tuple(row["reasons"])}) for row in found]
 
 
-def replay(*, consumer: str | None = None, owner_id: int | None = None) -> int:
+def replay(*, consumer: str | None = None, owner_id: int | None = None, ids: Collection[UUID] | None = None) -> int:
     """Have dead events tried again, from the first attempt on and before what waits behind them; returns how many.
 
     What was delivered meanwhile stays delivered, so a consumer meets a replayed event later than it happened.
     """
     with acting_as(Actor.system("outbox: replay")):
         dead = _of(consumer, owner_id).filter(state=OutboxDelivery.DeliveryState.DEAD)
+        if ids is not None:
+            dead = dead.filter(id__in=ids)
         revived = list(
             dead.select_for_update(of=("self",)).order_by("owner_id", "event_id").values_list("id", "owner_id")
         )
@@ -299,29 +311,24 @@ def _nudge(owner_id: int) -> None:
 
     If the broker is away the event waits for the next nudge: it is safe in its row.
     """
-    if owner_id not in _to_nudge.owners:
-        return
-    _to_nudge.owners.discard(owner_id)
-    try:
-        if cache.add(_nudged(owner_id), 1, timeout=_NUDGE_LASTS_S):
-            # Not at once: what the owner writes in the next moment then needs no nudge of its own.
-            current_app.send_task("memories.tasks.drain_outbox", [owner_id], countdown=_NUDGE_WAITS_S)
-    except (BrokerError, RedisError, OSError) as error:
-        CACHE_FAILURES.labels("nudge").inc()
-        log.warning("outbox_nudge_failed", owner_id=owner_id, error=type(error).__name__)
+    if owner_id in _to_nudge.owners:
+        _to_nudge.owners.discard(owner_id)
+        valkey.ask("nudge", lambda client: _send_nudge(client, owner_id), otherwise=None)
+
+
+def _send_nudge(client: Any, owner_id: int) -> None:
+    if client.set(_nudged(owner_id), 1, nx=True, ex=_NUDGE_LASTS_S):
+        # Not at once: what the owner writes in the next moment then needs no nudge of its own.
+        current_app.send_task("memories.tasks.drain_outbox", [owner_id], countdown=_NUDGE_WAITS_S)
 
 
 def _forget_nudge(owner_id: int) -> None:
     # Before anything is claimed: what commits from now on nudges again.
-    try:
-        cache.delete(_nudged(owner_id))
-    except (RedisError, OSError) as error:
-        CACHE_FAILURES.labels("forget_nudge").inc()
-        log.warning("outbox_nudge_not_forgotten", owner_id=owner_id, error=type(error).__name__)
+    valkey.ask("forget_nudge", lambda client: client.delete(_nudged(owner_id)), otherwise=0)
 
 
 def _nudged(owner_id: int) -> str:
-    return f"outbox-nudged:{owner_id}"
+    return valkey.key("outbox-nudged", owner_id)
 
 
 def event_for(memory_id: UUID, event: str, **numbers: int) -> NewEvent:

@@ -74,6 +74,14 @@ class OperationQuerySet(models.QuerySet[Any]):
         return mine.filter(namespace_id__in=names.values("id"))
 
 
+class RelationQuerySet(models.QuerySet[Any]):
+    def known_to(self, actor: Actor) -> "RelationQuerySet":
+        """Between memories of the actor's own that are not deleted, both in reach of their key. Never shared."""
+        memories: Any = _rows("Memory")
+        own = memories.owned_by(actor).alive().values("id")
+        return self.filter(owner_id=actor.owner_id, source_id__in=own, target_id__in=own)
+
+
 class MemoryQuerySet(models.QuerySet[Any]):
     def visible_to(self, actor: Actor) -> "MemoryQuerySet":
         """Everything this actor may see: their own rows in any state, and what others share with them now."""

@@ -1,7 +1,8 @@
 """The one way memories are found, for every door.
 
 Two arms look at the rows that the caller may see and that pass the filters: exact vector search, and BM25 over the
-postings. Their scores are summed. One statement finds the best, a second one reads their rows.
+postings. Their scores are summed. One statement finds the best, a second one reads their rows. Where a provider embeds
+too, its vectors say how similar a memory is, as far as there are any and it answers in time.
 """
 
 import math
@@ -10,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -21,12 +23,14 @@ from pgvector.django import MaxInnerProduct
 from accounts.actors import Actor, acting_as
 from accounts.models import Scope
 from mem0stack.lib.errors import InvalidArgument
-from mem0stack.lib.metrics import SEARCH_STAGE_SECONDS
-from memories import statistics, texts
+from mem0stack.lib.metrics import SEARCH_STAGE_SECONDS, SEARCHES_DEGRADED
+from memories import access, embedding_spaces, statistics, texts
+from memories.embedding_spaces import FarQuery
 from memories.embeddings import Vector, embed_query
 from memories.filters import EVERYTHING, Filter, fields_named, to_q
 from memories.lexical import query_terms
-from memories.models import Memory, Share
+from memories.models import AccessAction, Memory, Share
+from memories.providers import ProviderAway
 from memories.querysets import MemoryQuerySet
 
 log = structlog.get_logger(__name__)
@@ -96,21 +100,23 @@ def search(
     # Before the transaction, and so are the terms: it holds database work only.
     with SEARCH_STAGE_SECONDS.labels("embed").time():
         vector, terms = embed_query(query), query_terms(query)
+        far, degraded = _far(query)
     with acting_as(actor):
         with SEARCH_STAGE_SECONDS.labels("candidates").time():
             arms = [_within(arm, actor, filters, namespace, as_of) for arm in Memory.objects.arms(actor)]
-            best = _best(actor, arms, vector, terms, top_k=top_k)
+            best = _best(actor, arms, vector, far, terms, top_k=top_k)
         with SEARCH_STAGE_SECONDS.labels("read").time():
             hits = _read([candidate for candidate in best if candidate.score >= threshold])
             if expand:
                 hits = _with_neighbours(hits, Memory.objects.visible_to(actor).searchable(as_of=as_of), expand)
     kept = _fit(hits, token_budget)
+    access.note(actor, AccessAction.SEARCH, (memory for hit in kept for memory in (hit.memory, *hit.neighbours)))
     took_ms = (time.perf_counter() - started) * 1000
     log.debug("searched", owner_id=actor.owner_id, hits=len(kept), took_ms=round(took_ms, 2))
     return SearchResult(
         hits=kept,
         answerable=bool(kept) and kept[0].score >= _ANSWERABLE,
-        degraded=(),
+        degraded=degraded,
         truncated=len(kept) < len(hits),
         took_ms=round(took_ms, 2),
     )
@@ -135,6 +141,16 @@ def _check(query: str, *, top_k: int, threshold: float, expand: int, token_budge
         raise InvalidArgument("token_budget is 1 or more.", errors={"token_budget": ["1 or more"]})
 
 
+def _far(query: str) -> tuple[FarQuery | None, Sequence[str]]:
+    """The query in the provider's space, where there is one, and the part that was away when it should have told."""
+    try:
+        return embedding_spaces.query_vector(query), ()
+    except ProviderAway as away:
+        SEARCHES_DEGRADED.labels("embedder").inc()
+        log.debug("search_without_embedder", reason=away.reason)
+        return None, ("embedder",)
+
+
 def _within(
     arm: MemoryQuerySet, actor: Actor, filters: Filter, namespace: str | None, as_of: datetime | None
 ) -> MemoryQuerySet:
@@ -149,7 +165,13 @@ def _within(
 
 
 def _best(
-    actor: Actor, arms: Sequence[MemoryQuerySet], vector: Vector, terms: Sequence[str], *, top_k: int
+    actor: Actor,
+    arms: Sequence[MemoryQuerySet],
+    vector: Vector,
+    far: FarQuery | None,
+    terms: Sequence[str],
+    *,
+    top_k: int,
 ) -> list[_Candidate]:
     """The best by the sum of both arms' scores, in one statement: exact, whatever the filters."""
     distance = MaxInnerProduct("embedding", HalfVector(vector))
@@ -159,11 +181,12 @@ def _best(
     within_params = [param for _, params in compiled for param in params]
     owners = _owners(actor, arms)
     corpus = statistics.corpus_of(owners)
+    far_arm, far_params = _far_arm(actor, far, is_shared=len(arms) > 1) if far else ("", [])
     with connection.cursor() as cursor:
         # The arms meet in a GROUP BY, not in a join: a planner without statistics, as after a large load, would join
         # them row by row, and take seconds.
         cursor.execute(
-            # S608: `within` is what the ORM made, with its parameters beside it.
+            # S608: `within` is what the ORM made, with its parameters beside it; the rest is made of fixed parts.
             f"""
             WITH posting AS MATERIALIZED (
                 SELECT owner_id, memory_id, term,
@@ -175,21 +198,63 @@ def _best(
                     SELECT term, ln(1 + (greatest(%s, df) - df + 0.5::float8) / (df + 0.5::float8)) AS idf
                     FROM (SELECT term, count(*) AS df FROM posting GROUP BY term) AS counted
                 ) AS rare
-            ), seen (id, owner_id, cosine, lexical) AS (
-                SELECT id, owner_id, -distance, 0 FROM ({within}) AS candidate (id, owner_id, distance)
+            ), candidate (id, owner_id, distance) AS (
+                {within}
+            ), seen (id, owner_id, cosine, far, lexical) AS (
+                SELECT id, owner_id, -distance, NULL::float8, 0 FROM candidate
                 UNION ALL
-                SELECT memory_id, owner_id, NULL, weight * share FROM posting JOIN rarity USING (term)
+                SELECT memory_id, owner_id, NULL, NULL, weight * share FROM posting JOIN rarity USING (term)
+                {far_arm}
+            ), scored (owner_id, id, cosine, far, lexical) AS (
+                SELECT owner_id, id, max(cosine), max(far), sum(lexical)
+                FROM seen GROUP BY owner_id, id HAVING max(cosine) IS NOT NULL
             )
-            SELECT owner_id, id, max(cosine), sum(lexical)
-            FROM seen GROUP BY owner_id, id HAVING max(cosine) IS NOT NULL
-            ORDER BY {_VECTOR_WEIGHT}::float8 * greatest(0, max(cosine))
-                + {_LEXICAL_WEIGHT}::float8 * sum(lexical) DESC, id
+            {_SCALED if far else _AS_IT_IS}
+            ORDER BY {_VECTOR_WEIGHT}::float8 * greatest(0, cosine) + {_LEXICAL_WEIGHT}::float8 * lexical DESC, id
             LIMIT %s
             """,  # noqa: S608
-            [corpus.mean_length, owners, list(terms), corpus.memories, *within_params, top_k],
+            [corpus.mean_length, owners, list(terms), corpus.memories, *within_params, *far_params, top_k],
         )
         found = cursor.fetchall()
     return [_candidate(*row) for row in found]
+
+
+_AS_IT_IS = "SELECT owner_id, id, cosine, lexical FROM scored"
+# Cosines of two models are not on one scale, and the weights are for the local one's. So a provider's cosine counts by
+# how far it stands out among all that have one, in the local cosine's mean and spread over the same memories; a memory
+# without one keeps its local cosine, and can win by it. See docs/adr/0007.
+_SCALED = """
+    , scale AS (
+        SELECT avg(cosine) AS cosine_mean, stddev_pop(cosine) AS cosine_spread,
+            avg(far) AS far_mean, nullif(stddev_pop(far), 0) AS far_spread
+        FROM scored WHERE far IS NOT NULL
+    ), scaled AS (
+        SELECT owner_id, id, lexical,
+            coalesce(cosine_mean + cosine_spread * (far - far_mean) / far_spread, cosine) AS cosine
+        FROM scored CROSS JOIN scale
+    )
+    SELECT owner_id, id, cosine, lexical FROM scaled
+"""
+
+
+def _far_arm(actor: Actor, far: FarQuery, *, is_shared: bool) -> tuple[str, list[Any]]:
+    """The cosines of the provider's vectors: the actor's own from their index, and those of shared memories one by one,
+    since row-level security looks at each of them."""
+    cosine = "-(e.embedding <#> %s::halfvec)"
+    # What stands in the index's own condition, or it would not be used.
+    held = "e.embedding IS NOT NULL" if far.space.is_wide else "e.embedding IS NOT NULL AND NOT e.is_wide"
+    vector = HalfVector(far.vector).to_text()
+    sql = f"""UNION ALL
+        SELECT e.memory_id, e.owner_id, NULL, {cosine}, 0 FROM memories_memoryembedding AS e
+        WHERE e.owner_id = %s AND e.space_id = %s AND {held}"""  # noqa: S608
+    params: list[Any] = [vector, actor.owner_id, far.space.id]
+    if is_shared:
+        sql += f""" UNION ALL
+            SELECT e.memory_id, e.owner_id, NULL, {cosine}, 0 FROM candidate AS c
+            JOIN memories_memoryembedding AS e ON e.owner_id = c.owner_id AND e.memory_id = c.id AND e.space_id = %s
+            WHERE c.owner_id <> %s AND e.embedding IS NOT NULL"""  # noqa: S608
+        params += [vector, far.space.id, actor.owner_id]
+    return sql, params
 
 
 def _candidate(owner_id: int, memory_id: UUID, cosine: float, lexical: float) -> _Candidate:

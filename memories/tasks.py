@@ -1,19 +1,17 @@
 """Work for the Celery worker: thin, safe to run twice."""
 
-import structlog
+from uuid import UUID
+
 from celery import shared_task
 from celery.signals import worker_ready
-from django.core.cache import cache
-from redis.exceptions import RedisError
 
-from mem0stack.lib.metrics import CACHE_FAILURES
-from memories import outbox
+from mem0stack.lib import valkey
+from memories import access, embedding_spaces, outbox
+from memories.services import extracting
 from memories.services.purging import purge
 
-log = structlog.get_logger(__name__)
-
 # There while a worker does its periodic work, which comes every 10 seconds.
-HEARTBEAT = "worker-alive"
+HEARTBEAT = valkey.key("worker-alive")
 _HEARTBEAT_LASTS_S = 30
 
 
@@ -27,8 +25,8 @@ def drain_outbox(owner_id: int) -> int:
 def drain_everything() -> None:
     """Deliver what waits in any owner's outbox: what a lost nudge left behind. Shows that there is a worker."""
     _beat()
-    for owner_id in outbox.owners_with_work():
-        drain_outbox.delay(owner_id)
+    owners = outbox.owners_with_work()
+    valkey.ask("nudge", lambda _: [drain_outbox.delay(owner_id) for owner_id in owners], otherwise=[])
 
 
 @shared_task  # type: ignore[untyped-decorator]  # celery has no types
@@ -38,20 +36,43 @@ def prune_outbox() -> int:
 
 
 @shared_task  # type: ignore[untyped-decorator]  # celery has no types
+def extract(owner_id: int, operation_id: str) -> str:
+    """Have a model draw facts from sources that are stored already."""
+    return extracting.extract(owner_id, UUID(operation_id))
+
+
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
+def resume_operations() -> int:
+    """Send again what was put off, got lost with its broker, or was left behind by a worker that died."""
+    due = extracting.unfinished()
+    for owner_id, operation_id in due:
+        extract.delay(owner_id, str(operation_id))
+    return len(due)
+
+
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
 def purge_overdue() -> None:
     """Take away for good what was deleted over 30 days ago."""
     purge()
 
 
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
+def prune_access_log() -> int:
+    """Remove what the access log has kept long enough."""
+    return access.prune()
+
+
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
+def embed_waiting() -> None:
+    """Have the provider embed what waits in the active space."""
+    embedding_spaces.catch_up()
+
+
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def _catch_up(**_: object) -> None:
-    for task in (drain_everything, prune_outbox, purge_overdue):
+    for task in (drain_everything, resume_operations, embed_waiting, prune_outbox, purge_overdue, prune_access_log):
         task.delay()
 
 
 def _beat() -> None:
-    try:
-        cache.set(HEARTBEAT, 1, timeout=_HEARTBEAT_LASTS_S)
-    except (RedisError, OSError) as error:
-        CACHE_FAILURES.labels("heartbeat").inc()
-        log.warning("worker_heartbeat_lost", error=type(error).__name__)
+    valkey.ask("heartbeat", lambda client: client.set(HEARTBEAT, 1, ex=_HEARTBEAT_LASTS_S), otherwise=None)

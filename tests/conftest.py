@@ -14,6 +14,7 @@ from django.db import connection
 from django.test import TransactionTestCase
 from django.test.utils import setup_databases, teardown_databases
 
+from mem0stack.lib import resilience
 from mem0stack.settings import database
 from tests import guard
 from tests.people import People, make_people
@@ -74,6 +75,12 @@ def _attended(request: pytest.FixtureRequest) -> Iterator[None]:
             yield
 
 
+@pytest.fixture(autouse=True)
+def _closed_circuits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test took away is there again for the next one."""
+    monkeypatch.setattr(resilience, "_circuits", resilience.Circuits())
+
+
 @pytest.fixture
 def people(request: pytest.FixtureRequest) -> People:
     """Alice owns, Bob was given a share, Charlie is a stranger. As transactional as the test's own database."""
@@ -122,6 +129,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 def seed(pytestconfig: pytest.Config) -> int:
     """For whatever draws at random; printed, and repeated by MEM0_TEST_SEED."""
     return pytestconfig.stash[_SEED]
+
+
+@pytest.fixture
+def told(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """`told(line)` is shown at the end of the run."""
+    return pytestconfig.stash[_FIGURES].append
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from accounts import services as accounts
 from accounts.actors import Actor, acting_as
 from accounts.models import ApiKey, Scope, User
 from mem0stack.lib.rest import dumps
-from memories import outbox, services
-from memories.models import PERSONAL, App, Category
+from memories import access, outbox, services
+from memories.models import PERSONAL, App, Category, EmbeddingSpace, Memory, MemoryEmbedding, Relation
 from memories.services import NewMemory
 from tests.guard import PROTECTED_TABLES
 
@@ -96,6 +96,7 @@ class Space:
     keys: dict[str, UUID]
     operations: dict[str, UUID]
     feedback: dict[str, UUID]
+    relations: dict[str, UUID]
 
     def word(self, place: str, field: str) -> str:
         return f"canary-{self.owner.name}-{place}-{field}"
@@ -104,6 +105,7 @@ class Space:
     def ids(self) -> dict[str, UUID]:
         groups = {"memory": self.memories, "share": self.shares, "category": self.categories}
         groups |= {"app": self.apps, "key": self.keys, "operation": self.operations, "feedback": self.feedback}
+        groups |= {"relation": self.relations}
         return {f"{place} {group}": found for group, some in groups.items() for place, found in some.items()}
 
     def secrets(self) -> set[str]:
@@ -119,7 +121,7 @@ class Space:
 
     def within(self, place: str) -> set[str]:
         """What of it a key sees that is limited to this place's namespace."""
-        ids = (self.memories, self.shares, self.categories, self.apps, self.operations)
+        ids = (self.memories, self.shares, self.categories, self.apps, self.operations, self.relations)
         seen = {self.word(place, field) for field in FIELDS} | {str(group[place]) for group in ids if place in group}
         # What lies in the shared namespace and is out of use: the owner's, all the same.
         return (
@@ -138,7 +140,7 @@ FIELDS = (
 
 def fill(owner: Person, grantee: Person) -> Space:
     """At least one row of this person's in every protected table, and what nobody else may see in every text."""
-    space = Space(owner, grantee, *({} for _ in range(7)))
+    space = Space(owner, grantee, *({} for _ in range(8)))
     actor = owner.actor
     for place in PLACES:
         namespace = PERSONAL if place == "lone" else space.word("open" if place in OUT_OF_USE else place, "namespace")
@@ -158,6 +160,9 @@ def fill(owner: Person, grantee: Person) -> Space:
                 metadata={"canary": space.word(place, "metadata")},
             )
             space.keys[place] = owner.another_key(name=space.word(place, "key"))[0].pk
+        if place == "hidden":
+            # Of two that another key and others may not see.
+            new = replace(new, derived_from=[space.memories["open"], space.memories["lone"]])
         key = space.word(place, "idempotency")
         written = services.add(actor, new, infer=place not in OUT_OF_USE, idempotency_key=key)
         space.memories[place] = written.memory_id
@@ -172,8 +177,21 @@ def fill(owner: Person, grantee: Person) -> Space:
     services.update(actor, older.memory_id, {"superseded_by": space.memories["hidden"]})
     space.shares["lone"] = services.share(actor, grantee=grantee.name, memory_id=space.memories["lone"])[0].pk
     space.shares["open"] = services.share(actor, grantee=grantee.name, namespace=space.word("open", "namespace"))[0].pk
+    with acting_as(Actor.system("test: staff looks")):
+        shown = Memory.objects.filter(owner_id=owner.id)
+        access.record_staff_view(grantee.user, shown.values_list("owner_id", "id"))
     outbox.drain(owner.id)
+    # Not an active one: searches would ask its provider.
+    of_old, _ = EmbeddingSpace.objects.get_or_create(kind="openai", model="of old", dimensions=2, state="retired")
     with acting_as(actor):
+        names = {pk: place for place, pk in space.memories.items()}
+        space.relations |= {
+            f"hidden from {names[r.target_id]}": r.pk for r in Relation.objects.filter(owner_id=owner.id)
+        }
+        for memory_id in space.memories.values():
+            MemoryEmbedding.objects.create(
+                owner_id=owner.id, memory_id=memory_id, space=of_old, memory_version=1, embedding=[0.6, 0.8]
+            )
         for model, found in ((Category, space.categories), (App, space.apps)):
             names = {space.word(place, model.__name__.lower()): place for place in PLACES}
             found |= {names[row.name]: row.pk for row in model._default_manager.filter(owner_id=owner.id)}

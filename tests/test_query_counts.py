@@ -13,6 +13,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from memories import embedding_spaces
 from tests.rest import Caller
 
 COMMITTED = Path(__file__).with_name("query_counts.json")
@@ -56,6 +57,8 @@ CALLS: dict[str, Call] = {
     ),
     "operations": lambda alice, ids: alice.get("operations/", {"state": "waiting"}),
     "operation": lambda alice, ids: alice.get(f"operations/{ids['operation']}/"),
+    "relations": lambda alice, ids: alice.get("relations/", {"source": ids["memory"]}),
+    "access log": lambda alice, ids: alice.get(f"memories/{ids['memory']}/access/"),
     "history": lambda alice, ids: alice.get(f"memories/{ids['memory']}/history/"),
     "batch, 2 added": lambda alice, ids: alice.post(
         "memories/batch/", {"operations": [{"op": "add", "content": text} for text in ("a", "b")]}
@@ -91,6 +94,14 @@ def alice(db: None) -> Caller:
     caller = Caller("alice", scopes=["read", "write", "admin"])
     caller.get("me/")  # the key's last use is noted once a minute, and then belongs to nobody's count
     return caller
+
+
+@pytest.fixture(autouse=True)
+def _known_spaces(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which space is active is asked once a second, and then belongs to nobody's count."""
+    monkeypatch.setattr(embedding_spaces, "GOOD_FOR_S", 60.0)
+    embedding_spaces.forget()
+    embedding_spaces.active()
 
 
 @pytest.fixture

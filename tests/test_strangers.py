@@ -238,6 +238,12 @@ def _(alices: Space) -> list[Call]:
     return [*calls, Call(f"memories/{alices.memories['deleted']}/history/", limited=200)]
 
 
+@case("GET", "memories/<uuid:memory_id>/access/")
+def _(alices: Space) -> list[Call]:
+    calls = _each(alices, lambda pk: Call(f"memories/{pk}/access/"), shared=404, own=200)
+    return [*calls, Call(f"memories/{alices.memories['deleted']}/access/", limited=200)]
+
+
 @case("POST", "memories/<uuid:memory_id>/feedback/")
 def _(alices: Space) -> list[Call]:
     key = {"idempotency_key": alices.word("hidden", "idempotency")}
@@ -256,6 +262,13 @@ def _(alices: Space) -> list[Call]:
 def _(alices: Space) -> list[Call]:
     opened, others = alices.operations["open"], [alices.operations[place] for place in ("lone", "hidden")]
     return [Call(f"operations/{opened}/", limited=200), *(Call(f"operations/{one}/") for one in others)]
+
+
+@case("GET", "relations/")
+def _(alices: Space) -> list[Call]:
+    hidden, opened = alices.memories["hidden"], alices.memories["open"]
+    queries = ("", f"?source={hidden}", f"?target={opened}", "?relation=derived_from")
+    return [Call(f"relations/{query}", charlie=200) for query in queries]
 
 
 @case("POST", "search/")
@@ -507,6 +520,7 @@ def alices(people: People) -> Space:
         ("PATCH", "memories/{}/", {"content": "mine"}, "memories"),
         ("DELETE", "memories/{}/", None, "memories"),
         ("GET", "memories/{}/history/", None, "memories"),
+        ("GET", "memories/{}/access/", None, "memories"),
         ("POST", "memories/{}/restore/", None, "memories"),
         ("POST", "memories/batch/", {"operations": [{"op": "delete", "id": "{}"}]}, "memories"),
         ("POST", "memories/batch/", {"operations": [{"op": "delete", "id": "{}"}], "atomic": True}, "memories"),

@@ -96,20 +96,21 @@ def check_port(host: str, port: int) -> None:
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise EmbeddedError(
-                    f"Port {port} on {host} is taken by {_holder(port)}. Stop it, or choose another port: "
+                    f"Port {port} on {host} is taken by {holder(port) or 'another program'}. Stop it, or "
+                    "choose another port: "
                     f"--port {port + 1}."
                 ) from error
             reason = _NETWORK_ERRORS.get(error.errno or 0, error.strerror)
             raise EmbeddedError(f"Cannot listen on {host}, port {port}: {reason}.") from error
 
 
-def _holder(port: int) -> str:
-    """Who listens there, as far as this user may know."""
+def holder(port: int) -> str:
+    """Who listens there, as far as this user may know; empty when nobody seems to."""
     with contextlib.suppress(psutil.Error):
         for found in psutil.net_connections("tcp"):
             if found.status == psutil.CONN_LISTEN and found.laddr.port == port and found.pid:
                 return f"{psutil.Process(found.pid).name()} (pid {found.pid})"
-    return "another program"
+    return ""
 
 
 def make_secret_key(home: Home) -> None:

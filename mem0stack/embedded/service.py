@@ -172,8 +172,12 @@ def end_leftovers(home: Home) -> int:
     """Ends what a killed supervisor left behind: programs first, PostgreSQL last and orderly. Returns how many."""
     found = leftovers(home)
     postmaster = postgres.leftover(home)
-    # PostgreSQL's backends are ended by their postmaster, and by nobody else.
-    ended = processes.end([process for process in found if not _is_postgres(process)], patience_s=5)
+    # PostgreSQL's backends are ended by their postmaster, and by nobody else. Valkey goes after the worker, which would
+    # look for it instead of ending. No long patience: a request that waits for a database that is gone has no hurry,
+    # and what is ended by force has lost nothing that it acknowledged.
+    named = [(process, _name(process)) for process in found]
+    ended = processes.end([process for process, name in named if name not in _SERVERS], patience_s=2)
+    ended += processes.end([process for process, name in named if name == "valkey-server"], patience_s=2)
     if postmaster:
         for number, patience_s in ((signal.SIGINT, 60), (signal.SIGQUIT, 10), (signal.SIGKILL, 5)):
             postmaster.signal(number)
@@ -227,8 +231,11 @@ def _program_files(base: Path) -> Iterator[Path]:
                 yield path
 
 
-def _is_postgres(process: ProcessId) -> bool:
+_SERVERS = ("postgres", "valkey-server")
+
+
+def _name(process: ProcessId) -> str:
     try:
-        return bool(psutil.Process(process.pid).name() == "postgres")
+        return str(psutil.Process(process.pid).name())
     except psutil.Error:
-        return False
+        return ""

@@ -230,6 +230,8 @@ class Supervisor:
             log=self._home.logs / "worker.log",
             environ=self._environ(**self._metrics_environ()),
             is_ready=lambda pid: ready.count(self._home.ready, "worker", pid) > 0,
+            # One that looks for a queue that is away does not hear the signal; what a task leaves undone is done again.
+            stop_timeout_s=8,
             options={"cwd": settings.BASE_DIR},
         )
 

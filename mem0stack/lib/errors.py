@@ -70,6 +70,13 @@ class NothingValid(Mem0Error):
     status = 422
 
 
+class StorageFull(Mem0Error):
+    """There is no room to write. Nothing was written; reading goes on."""
+
+    code = "storage_full"
+    status = 507
+
+
 class Unavailable(Mem0Error):
     """A part that this call needs does not answer. Nothing was written; the caller may try again."""
 

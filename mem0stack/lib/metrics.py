@@ -21,13 +21,23 @@ REQUESTS_IN_PROGRESS = Gauge(
     "mem0_http_requests_in_progress", "Requests that are being answered now.", multiprocess_mode="livesum"
 )
 DATABASE_FAILURES = Counter(
-    "mem0_database_failures", "REST requests answered 503, by the reply's code: unavailable or timeout.", ["code"]
+    "mem0_database_failures",
+    "REST requests answered 503 or 507, by the reply's code: unavailable, timeout or storage_full.",
+    ["code"],
+)
+LATE_REQUESTS = Counter(
+    "mem0_late_requests",
+    "Requests ended at their deadline, by what they were at: body (waiting for it) or work.",
+    ["phase"],
 )
 SEARCH_STAGE_SECONDS = Histogram(
     "mem0_search_stage_seconds",
     "Time of a search's stages: embed, candidates, read.",
     ["stage"],
     buckets=_STAGE_BUCKETS,
+)
+SEARCHES_DEGRADED = Counter(
+    "mem0_searches_degraded", "Searches that were answered without a part that was away: embedder.", ["part"]
 )
 EMBEDDING_SECONDS = Histogram(
     "mem0_embedding_seconds",
@@ -41,8 +51,22 @@ OUTBOX_DELIVERIES = Counter(
     "Outbox deliveries by consumer and outcome: done, failed (tried again), dead (given up).",
     ["consumer", "outcome"],
 )
+ACCESSES = Counter(
+    "mem0_accesses", "Rows of the access log: written, or dropped because they could not be.", ["outcome"]
+)
 CACHE_FAILURES = Counter(
-    "mem0_cache_failures", "Times that Valkey was away: at nudge, forget_nudge or heartbeat.", ["operation"]
+    "mem0_cache_failures", "Times that something went on without Valkey, by what it was.", ["operation"]
+)
+PROVIDER_CALLS = Counter(
+    "mem0_provider_calls",
+    "Requests to a provider by purpose (embedder, model) and outcome: ok, or the word for what was wrong.",
+    ["purpose", "outcome"],
+)
+PROVIDER_SECONDS = Histogram(
+    "mem0_provider_seconds",
+    "Time of a request to a provider, by purpose: embedder or model.",
+    ["purpose"],
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
 # livemax: as long as one living process finds it away.
 BREAKER_OPEN = Gauge(
@@ -53,9 +77,17 @@ BREAKER_OPEN = Gauge(
 )
 
 # There from the start with 0, so that the first one is a rise.
-for _code in ("unavailable", "timeout"):
+for _code in ("unavailable", "timeout", "storage_full"):
     DATABASE_FAILURES.labels(_code)
-for _operation in ("nudge", "forget_nudge", "heartbeat"):
+for _outcome in ("written", "dropped"):
+    ACCESSES.labels(_outcome)
+for _operation in ("nudge", "forget_nudge", "heartbeat", "provider"):
     CACHE_FAILURES.labels(_operation)
-for _part in ("valkey", "embedder", "model"):
+SEARCHES_DEGRADED.labels("embedder")
+for _purpose in ("embedder", "model"):
+    PROVIDER_CALLS.labels(_purpose, "ok")
+    PROVIDER_SECONDS.labels(_purpose)
+for _phase in ("body", "work"):
+    LATE_REQUESTS.labels(_phase)
+for _part in ("postgres", "valkey", "embedder", "model"):
     BREAKER_OPEN.labels(_part)

@@ -18,14 +18,15 @@ from mem0stack.lib.errors import Forbidden, InvalidArgument, Mem0Error, NotFound
 from mem0stack.lib.pagination import paginate
 from mem0stack.lib.rest import first_sentence, refuse_unknown, validated
 from mem0stack.lib.schema import PAGE_PARAMETERS, page_of, page_parameters
-from memories import services
+from memories import access, services
 from memories.api import listing, shapes
 from memories.filters import parse
-from memories.models import Event, Kind, Memory, MemoryHistory, State
+from memories.models import AccessAction, AccessLog, Event, Kind, Memory, MemoryHistory, State
 from memories.search import Hit, search
 from memories.services import NewMemory, Operation, Refused, Written
 
 _BY_TIME = ("-created_at", "created_at")
+_BY_ACCESS = ("-accessed_at", "accessed_at")
 
 
 class Memories(APIView):
@@ -39,6 +40,9 @@ class Memories(APIView):
         with acting_as(actor):
             arms = [wanted.narrow(arm, actor).with_names() for arm in Memory.objects.arms(actor)]
             page = paginate(request, arms, orders=listing.ORDERS)
+            # To look through one's own says nothing of use; that another has seen them is for their owner to know.
+            others = (memory for memory in page.rows if memory.owner_id != actor.owner_id)
+            access.note(actor, AccessAction.LIST, others)
             return Response(page.reply([represent(memory, actor) for memory in page.rows]))
 
     @extend_schema(
@@ -81,7 +85,10 @@ class OneMemory(APIView):
     @extend_schema(operation_id="memories_get", responses=shapes.MemoryReply)
     def get(self, request: Request, memory_id: UUID) -> Response:
         """One memory, also when it has expired."""
-        return Response(_one(actor_of(request), memory_id))
+        actor = actor_of(request)
+        memory = _read(actor, memory_id)
+        access.note(actor, AccessAction.READ, [memory])
+        return Response(represent(memory, actor))
 
     @extend_schema(operation_id="memories_update", request=shapes.UpdateShape, responses=shapes.MemoryReply)
     def patch(self, request: Request, memory_id: UUID) -> Response:
@@ -131,6 +138,24 @@ class History(APIView):
             changes = MemoryHistory.objects.filter(owner_id=actor.owner_id, memory_id=memory_id).select_related("by")
             page = paginate(request, [changes], orders=_BY_TIME)
             return Response(page.reply([_represent_change(change) for change in page.rows]))
+
+
+class Access(APIView):
+    @extend_schema(
+        operation_id="memories_access",
+        parameters=page_parameters(_BY_ACCESS),
+        responses=page_of(shapes.AccessReply),
+    )
+    def get(self, request: Request, memory_id: UUID) -> Response:
+        """Who was shown a memory of the caller's own, newest first: a log of use, which may lack its last seconds."""
+        refuse_unknown(request.query_params, PAGE_PARAMETERS)
+        actor = actor_of(request)
+        with acting_as(actor):
+            if not Memory.objects.owned_by(actor).filter(id=memory_id).exists():
+                raise _unknown()
+            found = AccessLog.objects.filter(owner_id=actor.owner_id, memory_id=memory_id).select_related("accessed_by")
+            page = paginate(request, [found], orders=_BY_ACCESS)
+            return Response(page.reply([_represent_access(one) for one in page.rows]))
 
 
 class GiveFeedback(APIView):
@@ -241,16 +266,21 @@ def represent(memory: Memory, actor: Actor) -> dict[str, Any]:
 
 
 def _one(actor: Actor, memory_id: UUID, *, even_deleted: bool = False) -> dict[str, Any]:
+    return represent(_read(actor, memory_id, even_deleted=even_deleted), actor)
+
+
+def _read(actor: Actor, memory_id: UUID, *, even_deleted: bool = False) -> Any:
+    """The Memory, `with_names`."""
     with acting_as(actor):
         # Nearly always it is the actor's own, which needs no look at what others share.
         for memory in Memory.objects.all().named_by_id([actor.owner_id], [memory_id]):
             if actor.may_use(memory.namespace_name) and (even_deleted or memory.state != State.DELETED):
-                return represent(memory, actor)
+                return memory
         rows = Memory.objects.visible_to(actor)
         memory = (rows if even_deleted else rows.alive()).filter(id=memory_id).with_names().first()
         if memory is None:
             raise _unknown()
-        return represent(memory, actor)
+        return memory
 
 
 def _unknown() -> NotFound:
@@ -333,4 +363,16 @@ def _represent_change(change: MemoryHistory) -> dict[str, Any]:
         "before": change.before,
         "after": change.after,
         "created_at": change.created_at,
+    }
+
+
+def _represent_access(one: AccessLog) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "action": one.action,
+        "by": one.accessed_by.username,
+        "door": one.door,
+        "app": one.app,
+        "request_id": one.request_id,
+        "accessed_at": one.accessed_at,
     }

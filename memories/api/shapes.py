@@ -9,10 +9,12 @@ from memories.models import (
     LABEL_LENGTH,
     NAME_LENGTH,
     REASON_LENGTH,
+    AccessAction,
     Event,
     Kind,
     OperationKind,
     OperationState,
+    RelationKind,
     Standing,
     State,
     Verdict,
@@ -242,10 +244,21 @@ class OperationReply(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     kind = serializers.ChoiceField(choices=OperationKind.choices)
     state = serializers.ChoiceField(choices=OperationState.choices)
-    error = serializers.CharField(allow_null=True, help_text="no_model: there is no model to do it with.")
+    error = serializers.CharField(
+        allow_null=True, help_text="Why it was skipped, failed or is tried again: no_model, timeout, bad_answer, ..."
+    )
     result = serializers.JSONField(allow_null=True)
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
+
+
+class RelationReply(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    # DRF takes fields out of the class; `source` of a field itself stays.
+    source = serializers.UUIDField(help_text="The memory that the relation is said of.")  # type: ignore[assignment]
+    relation = serializers.ChoiceField(choices=RelationKind.choices)
+    target = serializers.UUIDField()
+    created_at = serializers.DateTimeField()
 
 
 class FeedbackReply(serializers.Serializer[Any]):
@@ -287,6 +300,16 @@ class HistoryReply(serializers.Serializer[Any]):
     before = serializers.DictField(allow_null=True)
     after = serializers.DictField(allow_null=True)
     created_at = serializers.DateTimeField()
+
+
+class AccessReply(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    action = serializers.ChoiceField(choices=AccessAction.choices)
+    by = serializers.CharField()
+    door = serializers.CharField()
+    app = serializers.CharField(allow_null=True)
+    request_id = serializers.CharField(allow_null=True)
+    accessed_at = serializers.DateTimeField()
 
 
 class HitReply(MemoryReply):

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from memories.api import native, operations, spaces
+from memories.api import native, operations, relations, spaces
 
 urlpatterns = [
     path("memories/", native.Memories.as_view(), name="memories"),
@@ -10,9 +10,11 @@ urlpatterns = [
     path("memories/<uuid:memory_id>/", native.OneMemory.as_view(), name="memory"),
     path("memories/<uuid:memory_id>/restore/", native.Restore.as_view(), name="restore"),
     path("memories/<uuid:memory_id>/history/", native.History.as_view(), name="history"),
+    path("memories/<uuid:memory_id>/access/", native.Access.as_view(), name="access"),
     path("memories/<uuid:memory_id>/feedback/", native.GiveFeedback.as_view(), name="feedback"),
     path("operations/", operations.Operations.as_view(), name="operations"),
     path("operations/<uuid:operation_id>/", operations.OneOperation.as_view(), name="operation"),
+    path("relations/", relations.Relations.as_view(), name="relations"),
     path("search/", native.Search.as_view(), name="search"),
     path("shares/", spaces.Shares.as_view(), name="shares"),
     path("shares/<uuid:share_id>/", spaces.OneShare.as_view(), name="share"),

@@ -19,7 +19,19 @@ from mem0stack.lib.errors import Conflict, Forbidden, InvalidArgument, Mem0Error
 from memories import outbox, texts
 from memories.embeddings import embed_documents
 from memories.lexical import document_terms, length
-from memories.models import PERSONAL, App, Category, Event, Kind, Memory, Namespace, Share, Standing, State
+from memories.models import (
+    PERSONAL,
+    App,
+    Category,
+    Event,
+    Kind,
+    Memory,
+    Namespace,
+    RelationKind,
+    Share,
+    Standing,
+    State,
+)
 from memories.querysets import name_in_anothers_space
 from memories.services import rows
 from memories.services.changing import TIMES, check_kind, check_validity, save_change
@@ -38,6 +50,7 @@ class Draft:
     app: str | None
     categories: list[str]
     terms: Mapping[str, int]
+    derived_from: Sequence[UUID] = ()
 
 
 def prepare(actor: Actor, items: Sequence[NewMemory]) -> list[Draft | Refused]:
@@ -131,14 +144,16 @@ def _draft(actor: Actor, new: NewMemory) -> Draft:
     namespace = PERSONAL if new.namespace is None else texts.clean_namespace(new.namespace)
     # Before an idempotency key is looked at: it may stand for a write into another namespace.
     actor.require_namespace(namespace)
-    return Draft(memory, namespace, new.app or actor.app, texts.clean_categories(new.categories), terms)
+    categories = texts.clean_categories(new.categories)
+    return Draft(memory, namespace, new.app or actor.app, categories, terms, new.derived_from)
 
 
 def _weights(new: NewMemory, *, terms: int) -> tuple[float, float, float]:
     """Importance, confidence, quality at the time of writing, each 0..1. The rules are in docs/memories.md."""
     by_kind = {Kind.MESSAGE: 0.3, Kind.PREFERENCE: 0.7, Kind.DECISION: 0.7, Kind.PROCEDURE: 0.6, Kind.ERROR: 0.6}
     importance = by_kind.get(Kind(new.kind), 0.5) + (0.2 if new.pinned else 0.0)
-    confidence = 0.6 if new.kind == Kind.MESSAGE else 0.8
+    # Stated over inferred.
+    confidence = 0.6 if new.kind == Kind.MESSAGE or new.derived_from else 0.8
     quality = 0.3 if terms < 3 else 0.5
     return importance, confidence, quality
 
@@ -185,8 +200,20 @@ def _add_to_space(owner: Actor, drafts: Sequence[Draft], *, writer: Actor) -> li
             break
         outcomes |= _insert_or_confirm(owner, pending, writer=writer)
         pending = [draft for draft in pending if draft.memory.id not in outcomes]
+    _cite(owner.owner_id, drafts, outcomes)
     busy = Conflict("Others add and delete the same memory at this moment. Send it again.")
     return [outcomes.get(draft.memory.id, Refused(busy)) for draft in drafts]
+
+
+def _cite(owner_id: int, drafts: Sequence[Draft], outcomes: Mapping[UUID, Outcome]) -> None:
+    """Link what was derived to its sources, also where the same had been known from elsewhere."""
+    cited = {
+        outcome.memory_id: set(draft.derived_from) - {outcome.memory_id}
+        for draft in drafts
+        if draft.derived_from and isinstance(outcome := outcomes.get(draft.memory.id), Written)
+    }
+    if cited:
+        rows.relate(owner_id, RelationKind.DERIVED_FROM, cited)
 
 
 def _insert_or_confirm(owner: Actor, drafts: Sequence[Draft], *, writer: Actor) -> dict[UUID, Outcome]:
@@ -304,7 +331,7 @@ def _known(owner_id: int, memories: Sequence[Memory]) -> dict[tuple[Any, ...], M
     stored = Memory.objects.filter(condition, owner_id=owner_id).alive().defer("embedding")
     # Expiry goes by the database's clock.
     stored = stored.annotate(is_expired=Q(expires_at__isnull=False, expires_at__lte=Now()))
-    return {_identity(memory): memory for memory in stored.order_by("id").select_for_update(of=("self",))}
+    return {_identity(memory): memory for memory in stored.order_by("id").select_for_update(of=("self",), no_key=True)}
 
 
 def _runs(memories: Iterable[Memory]) -> dict[tuple[UUID, str], list[Memory]]:

@@ -23,7 +23,6 @@ from memories.models import (
     Memory,
     MemoryCategory,
     MemoryHistory,
-    MemoryTerm,
     Namespace,
     Standing,
     State,
@@ -135,7 +134,7 @@ def save_change(
     Memory.objects.filter(**mine).update(**written)
     if {"content", "speaker", "tags"} & set(changes):
         terms = document_terms(rows.embedded_text(memory))
-        MemoryTerm.objects.filter(owner_id=memory.owner_id, memory_id=memory.id).delete()
+        rows.remove_derived(memory, with_vectors=bool({"content", "speaker"} & set(changes)))
         rows.write_terms(memory.owner_id, [(memory, terms)])
     after = dict(changes)
     if categories is not None:

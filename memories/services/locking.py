@@ -24,8 +24,17 @@ Result = TypeVar("Result")
 
 
 def lock_rows(actor: Actor, ids: Collection[UUID]) -> set[UUID]:
-    """Lock these memories of the actor's own, in the order of their ids; those that were found."""
-    found = Memory.objects.owned_by(actor).alive().filter(id__in=ids).order_by("id").select_for_update(of=("self",))
+    """Lock these memories of the actor's own, in the order of their ids; those that were found.
+
+    As everywhere here with `no_key`: the row stays, so what only refers to it (the access log) need not wait.
+    """
+    found = (
+        Memory.objects.owned_by(actor)
+        .alive()
+        .filter(id__in=ids)
+        .order_by("id")
+        .select_for_update(of=("self",), no_key=True)
+    )
     return set(found.values_list("id", flat=True))
 
 

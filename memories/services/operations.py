@@ -1,12 +1,16 @@
 """Work that goes on after the reply: begun in the write's transaction, taken up by the worker from the outbox."""
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
+from celery import current_app
+from django.db import transaction
 from django.db.models.functions import Now
 
 from accounts.actors import Actor
-from memories import outbox
+from mem0stack.lib import valkey
+from memories import outbox, providers
 from memories.models import Memory, Operation, OperationKind, OperationState, OutboxEvent
 
 EVENT = "operation"
@@ -23,21 +27,34 @@ def begin_extraction(actor: Actor, memory_ids: Sequence[UUID]) -> UUID:
         owner_id=actor.owner_id,
         namespace_id=namespaces.pop() if len(namespaces) == 1 else None,
         kind=OperationKind.EXTRACT,
+        sources=list(dict.fromkeys(memory_ids)),
     )
-    payload = {"operation_id": str(operation.id), "memory_ids": [str(one) for one in dict.fromkeys(memory_ids)]}
-    outbox.write(actor.owner_id, [outbox.NewEvent(kind=EVENT, payload=payload)])
+    outbox.write(actor.owner_id, [outbox.NewEvent(kind=EVENT, payload={"operation_id": str(operation.id)})])
     return operation.id
 
 
 def take_up(owner_id: int, events: Sequence[OutboxEvent]) -> None:
-    """End what cannot be done: this version has no model to extract with.
+    """Hand them to the worker, once what the outbox notes of it has committed; without a model end them here.
 
-    With a model this is where a task is sent that calls it: never here, inside the outbox's transaction.
+    The model is called in a task of its own: never inside the outbox's transaction. A task that gets lost is sent
+    again by beat.
     """
-    waiting = Operation.objects.filter(
-        owner_id=owner_id, id__in=[event.payload["operation_id"] for event in events], state=OperationState.WAITING
-    )
+    ids = [event.payload["operation_id"] for event in events]
+    if providers.configured("model") is not None:
+        transaction.on_commit(lambda: send(owner_id, ids), robust=True)
+        return
+    waiting = Operation.objects.filter(owner_id=owner_id, id__in=ids, state=OperationState.WAITING)
     waiting.update(state=OperationState.SKIPPED, error="no_model", updated_at=Now())
+
+
+def send(owner_id: int, ids: Sequence[UUID | str]) -> None:
+    """Tell the worker to do these operations now. If the broker is away they wait for beat."""
+
+    def tell(_: Any) -> None:
+        for one in ids:
+            current_app.send_task("memories.tasks.extract", [owner_id, str(one)])
+
+    valkey.ask("nudge", tell, otherwise=None)
 
 
 outbox.register("operations", take_up, kinds={EVENT})

@@ -32,6 +32,8 @@ class NewMemory:
     expires_at: datetime | None = None
     pinned: bool = False
     allow_secret: bool = False
+    # The memories that say so, of what was inferred and not stated; those that are gone by then are left out.
+    derived_from: Sequence[UUID] = ()
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The rows behind a memory: names, postings, categories, history, and the lock every change begins with."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
@@ -14,7 +14,7 @@ from mem0stack.lib.errors import Forbidden, NotFound
 from mem0stack.lib.metrics import WRITES
 from memories import texts
 from memories.lexical import tag_term
-from memories.models import App, Category, Memory, MemoryCategory, MemoryHistory, Namespace
+from memories.models import App, Category, Memory, MemoryCategory, MemoryHistory, Namespace, Relation
 
 NamedModel = TypeVar("NamedModel", Namespace, App, Category)
 
@@ -23,7 +23,7 @@ def lock_own(actor: Actor, memory_id: UUID, *, deleted: bool = False) -> Memory:
     """The actor's own memory, locked. NotFound for what they may not see, Forbidden for what is only shared."""
     rows = Memory.objects.owned_by(actor).filter(id=memory_id)
     found: Memory | None = (
-        (rows if deleted else rows.alive()).select_for_update(of=("self",)).defer("embedding").first()
+        (rows if deleted else rows.alive()).select_for_update(of=("self",), no_key=True).defer("embedding").first()
     )
     if found is not None:
         return found
@@ -69,6 +69,20 @@ def link_categories(owner_id: int, names: Mapping[UUID, Sequence[str]]) -> None:
     )
 
 
+def relate(owner_id: int, relation: str, targets: Mapping[UUID, Collection[UUID]]) -> None:
+    """Write that each memory is `relation` its targets; what is known or gone is left out."""
+    wanted = {target for some in targets.values() for target in some}
+    there = set(Memory.objects.filter(owner_id=owner_id, id__in=wanted).values_list("id", flat=True))
+    insert_many(
+        [
+            Relation(owner_id=owner_id, source_id=source, relation=relation, target_id=target)
+            for source, some in targets.items()
+            for target in sorted(there.intersection(some))
+        ],
+        skip_known=True,
+    )
+
+
 def write_terms(owner_id: int, memories: Sequence[tuple[Memory, Mapping[str, int]]]) -> None:
     """Write the postings of these memories, given the terms of their texts: one statement, in their index's order."""
     if not memories:
@@ -84,6 +98,24 @@ def write_terms(owner_id: int, memories: Sequence[tuple[Memory, Mapping[str, int
             " FROM json_to_recordset(%s) AS memory (id uuid, length smallint, terms json),"
             " json_each_text(memory.terms) AS posting ORDER BY 2, 3",
             [owner_id, as_json(postings)],
+        )
+
+
+def remove_derived(memory: Memory, *, with_vectors: bool) -> None:
+    """Remove a memory's postings, and a provider's vectors where the text is another, in one statement.
+
+    The memory is locked and has been changed: who is storing a vector of the old text has done so before, or will see
+    that it is old.
+    """
+    vectors = (
+        "WITH far AS (UPDATE memories_memoryembedding SET embedding = NULL, problem = ''"
+        " WHERE owner_id = %(owner)s AND memory_id = %(memory)s) "
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"{vectors if with_vectors else ''}"  # noqa: S608  fixed parts
+            'DELETE FROM "memories_memoryterm" WHERE owner_id = %(owner)s AND memory_id = %(memory)s',
+            {"owner": memory.owner_id, "memory": memory.id},
         )
 
 
@@ -117,7 +149,7 @@ def record_all(
                 owner_id=memory.owner_id,
                 memory_id=memory.id,
                 event=event,
-                by=actor.user,
+                by=actor.caller,
                 door=actor.door,
                 app=actor.app,
                 version=memory.version,

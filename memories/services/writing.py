@@ -1,7 +1,7 @@
 """The doors of writing: one or many additions, changes and deletions, each call one transaction."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import MISSING, fields, replace
 from typing import Any
 from uuid import UUID
 
@@ -173,7 +173,9 @@ def delete_all(
     deleted = 0
     while True:
         with acting_as(actor):
-            page = list(in_scope().order_by("id").select_for_update(of=("self",)).defer("embedding")[:_CHUNK])
+            page = list(
+                in_scope().order_by("id").select_for_update(of=("self",), no_key=True).defer("embedding")[:_CHUNK]
+            )
             if not page:
                 break
             changing.delete_many(actor, page)
@@ -200,13 +202,25 @@ def _batch(
     def request() -> Mapping[str, Any]:
         # What is refused may not even be JSON; its refusal stands for it.
         asked = [
-            one.error.detail if isinstance(one, Refused) else asdict(operation)
+            one.error.detail if isinstance(one, Refused) else _given(operation)
             for one, operation in zip(prepared, operations, strict=True)
         ]
         return {"batch": asked, "atomic": atomic} | ({"infer": True} if infer else {})
 
     with acting_as(actor):
         return once(actor, idempotency_key, request, write)
+
+
+def _given(step: Any) -> dict[str, Any]:
+    """What a caller gave, without what was left at its default: a field that a later version adds must not make
+    another request of one that is sent again."""
+    values = ((field, getattr(step, field.name)) for field in fields(step))
+    given = {
+        field.name: value
+        for field, value in values
+        if value != (field.default if field.default_factory is MISSING else field.default_factory())
+    }
+    return given | ({"new": _given(given["new"])} if "new" in given else {})
 
 
 def _infer(actor: Actor, outcomes: Sequence[Outcome]) -> list[Outcome]:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from mem0stack.lib.home import Home
 from tests.running import RunningService, running_service
 
 PARTS = ["settings", "home", "disk", "processes", "database", "row security"]
-PARTS += ["schema", "cache", "worker", "outbox", "web", "client"]
+PARTS += ["schema", "cache", "worker", "outbox", "embedder", "web", "client"]
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +155,7 @@ def test_without_postgres(ill: RunningService) -> None:
         time.sleep(1)
         status, parts = examine(ill)
         assert status == 1
-        assert wrong(parts) == ["processes", "database", "row security", "schema", "outbox", "client"]
+        assert wrong(parts) == ["processes", "database", "row security", "schema", "outbox", "embedder", "client"]
         assert "postgres.log" in parts["database"]["mend"]
         assert "Mend that first: database." in parts["schema"]["mend"]
         assert parts["client"]["seen"] == "GET /api/v2/me/ answers 503."
@@ -235,6 +236,7 @@ def test_a_key_that_is_refused_or_missing(ill: RunningService) -> None:
         assert wrong(parts) == ["client"]
     finally:
         file.write_text(kept)
+        file.chmod(0o600)
     wait_until_well(ill)
 
 
@@ -242,6 +244,84 @@ def test_settings_that_make_no_sense(ill: RunningService) -> None:
     status, parts = examine(ill, LOG_FORMAT="xml")
     assert (status, wrong(parts)[0]) == (1, "settings")
     assert "json or console" in parts["settings"]["mend"]
+
+
+def test_a_disk_with_little_room(ill: RunningService) -> None:
+    """As it looks from the doctor's process: its own file system is small, or what is left of it."""
+    status, parts = examine(ill, PYTHONPATH=str(_little_room(ill)))
+    assert (status, wrong(parts)) == (1, ["disk"])
+    assert "7 MB are free" in parts["disk"]["seen"]
+    assert "Free some space" in parts["disk"]["seen"]
+
+
+def _little_room(service: RunningService) -> Path:
+    """A directory for PYTHONPATH: Python runs its sitecustomize.py at every start."""
+    place = service.home / "little-room"
+    place.mkdir(exist_ok=True)
+    (place / "sitecustomize.py").write_text(
+        "import shutil\nshutil.disk_usage = lambda path: shutil._ntuple_diskusage(9 << 30, 9 << 30, 7 << 20)\n"
+    )
+    return place
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_key_that_may_not_be_read(ill: RunningService) -> None:
+    file = ill.home / "api_key"
+    file.chmod(0)
+    try:
+        status, parts = examine(ill)
+    finally:
+        file.chmod(0o600)
+    assert (status, wrong(parts)) == (1, ["client"])
+
+
+def test_a_key_that_others_may_read(ill: RunningService) -> None:
+    file = ill.home / "api_key"
+    file.chmod(0o644)
+    try:
+        status, parts = examine(ill)
+    finally:
+        file.chmod(0o600)
+    assert (status, wrong(parts)) == (1, ["client"])
+    assert f"chmod 600 {file}" in parts["client"]["mend"]
+
+
+def test_with_the_supervisor_gone_and_its_children_left(ill: RunningService) -> None:
+    supervisor(ill).kill()
+    time.sleep(0.5)
+    status, parts = examine(ill)
+    assert (status, wrong(parts)) == (1, ["processes"])
+    assert "go on without it" in parts["processes"]["seen"]
+    assert parts["processes"]["mend"] == "manage.py up --detach"
+    ill.up()
+    wait_until_well(ill)
+
+
+def test_another_program_at_its_port(ill: RunningService) -> None:
+    """It is stopped, and somebody else listens where it did."""
+    assert ill.manage("down").returncode == 0
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", ill.port))
+        taken.listen()
+        status, parts = examine(ill, MEM0_PORT=str(ill.port))
+        assert status == 1
+        assert {"processes", "database", "web"} <= set(wrong(parts))
+        assert f"{os.getpid()}" in parts["web"]["seen"], "it is named"
+        assert "--port" in parts["web"]["mend"]
+    ill.up()
+    wait_until_well(ill)
+
+
+def test_settings_of_a_foreign_database_and_cache_that_do_not_answer(ill: RunningService) -> None:
+    away = "postgres://a:b@127.0.0.1:1/mem0"
+    status, parts = examine(
+        ill, DATABASE_URL=away, DATABASE_OWNER_URL=away.replace("a:b", "o:b"), REDIS_URL="redis://127.0.0.1:1/0"
+    )
+    assert status == 1
+    assert {"database", "cache"} <= set(wrong(parts))
+    assert "address, password and firewall" in parts["database"]["mend"]
+    assert "REDIS_URL" in parts["cache"]["mend"]
 
 
 def test_when_nothing_runs(tmp_path: Path, ill: RunningService) -> None:

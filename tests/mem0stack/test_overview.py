@@ -7,11 +7,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from django.core.cache import cache
+from django.conf import settings
 from django.db import connection
-from django.test import Client
+from django.test import Client, override_settings
 
 from mem0stack import health
+from mem0stack.lib import valkey
+from memories import providers
+from memories.providers import ProviderAway
 from memories.tasks import HEARTBEAT, drain_everything
 from tests.running import RunningService
 
@@ -22,7 +25,7 @@ pytestmark = pytest.mark.django_db
 def _look_anew() -> Iterator[None]:
     """No answer of the test before, and a worker that was just there."""
     health._recent.at = float("-inf")
-    cache.set(HEARTBEAT, 1, timeout=30)
+    valkey.client().set(HEARTBEAT, 1, ex=30)
     yield
     health._recent.at = float("-inf")
 
@@ -46,13 +49,16 @@ def _dead_port() -> Iterator[int]:
 def ask() -> tuple[int, str, dict[str, Any]]:
     began = time.monotonic()
     reply = Client().get("/health/")
-    assert time.monotonic() - began < 0.8
+    assert time.monotonic() - began < 2
     said = reply.json()
     assert set(said) == {"status", "parts"}
-    assert set(said["parts"]) == {"database", "cache", "worker"}
+    assert set(said["parts"]) == {"database", "cache", "worker", "embedder"}
     for part in said["parts"].values():
         assert part["ms"] >= 0
-        assert ("detail" in part) == (part["status"] != "ok")
+        assert ("detail" in part) == (part["status"] not in ("ok", "absent"))
+    if said["parts"]["database"]["status"] == "ok":
+        assert said["parts"]["embedder"]["status"] == "absent"
+    del said["parts"]["embedder"]
     return reply.status_code, said["status"], {name: part["status"] for name, part in said["parts"].items()}
 
 
@@ -83,7 +89,7 @@ def test_without_the_cache_it_is_degraded(port: Callable[[], Any], settings: Any
 
 
 def test_without_the_worker_it_is_degraded() -> None:
-    cache.delete(HEARTBEAT)
+    valkey.client().delete(HEARTBEAT)
     assert ask() == (200, "degraded", {"database": "ok", "cache": "ok", "worker": "down"})
     drain_everything()
     health._recent.at = float("-inf")
@@ -111,3 +117,35 @@ def test_a_running_service_says_that_all_is_well(service: RunningService) -> Non
         while (said := client.get("/health/").json())["status"] != "ok":
             assert time.monotonic() < deadline, said
             time.sleep(0.2)
+
+
+def embedder(**changes: Any) -> Any:
+    given = {"kind": "compatible", "base_url": "http://127.0.0.1:9/v1", "model": "m", "dimensions": 8} | changes
+    return override_settings(PROVIDERS=settings.PROVIDERS | {"embedder": given})
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "says"),
+    [({}, "degraded", "reembed"), ({"model": ""}, "down", "doctor")],
+    ids=["not in use", "not usable"],
+)
+def test_an_embedder_that_does_not_embed_is_said(changes: dict[str, Any], status: str, says: str) -> None:
+    with embedder(**changes):
+        providers.forget()
+        part = Client().get("/health/").json()["parts"]["embedder"]
+    providers.forget()
+    assert part["status"] == status
+    assert says in part["detail"]
+
+
+def test_an_embedder_that_failed_just_now_is_down() -> None:
+    with embedder():
+        providers.forget()
+        found = providers.configured("embedder")
+        assert found is not None
+        for _ in range(4):
+            with pytest.raises(ProviderAway):
+                found.embed(["x"])
+        said = Client().get("/health/").json()
+    providers.close()
+    assert (said["status"], said["parts"]["embedder"]["status"]) == ("degraded", "down")

@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+import structlog
 from prometheus_client import REGISTRY
 
 from mem0stack.lib.resilience import CircuitOpen, circuit
@@ -75,3 +76,33 @@ def test_many_threads_at_once_leave_it_whole() -> None:
     time.sleep(0.01)
     call("d")
     assert is_open("d") == 0
+
+
+def test_after_the_pause_one_call_alone_decides() -> None:
+    failing("e", 2, ConnectionError("away"))
+    time.sleep(0.15)
+    with (
+        circuit("e", ConnectionError, threshold=2, retry_after_s=5),
+        pytest.raises(CircuitOpen, match="being tried"),
+    ):
+        call("e", retry_after_s=5)
+    call("e")
+
+
+def test_a_call_that_never_came_back_keeps_nobody_out() -> None:
+    failing("f", 2, ConnectionError("away"))
+    time.sleep(0.15)
+    with circuit("f", ConnectionError, threshold=2, retry_after_s=0.1):
+        time.sleep(0.15)
+        call("f")
+
+
+def test_a_part_that_stays_away_is_told_of_once() -> None:
+    with structlog.testing.capture_logs() as logs:
+        failing("g", 2, ConnectionError("away"))
+        for _ in range(3):
+            time.sleep(0.15)
+            failing("g", 1, ConnectionError("still away"))
+        time.sleep(0.15)
+        call("g")
+    assert [line["event"] for line in logs] == ["circuit_opened", "circuit_closed"]

@@ -73,7 +73,7 @@ def test_a_second_up_changes_nothing_and_another_port_restarts(service: RunningS
     before = service.up()
     began = time.monotonic()
     assert service.up() == before
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 8
 
 
 def test_up_restarts_older_code_and_keeps_key_and_data() -> None:

@@ -128,4 +128,4 @@ def test_only_operations_have_deliveries_for_the_consumer_of_operations(alice: C
         rows = OutboxDelivery.objects.filter(owner_id=actor.owner_id)
         assert sorted(rows.values_list("consumer", flat=True)) == ["operations", "statistics", "statistics"]
         payload = rows.get(consumer="operations").event.payload
-    assert set(payload) == {"operation_id", "memory_ids"}
+    assert set(payload) == {"operation_id"}

@@ -238,7 +238,7 @@ def _look_at_writing(alice: Person, subtests: pytest.Subtests) -> None:
         "the same place in a run": (
             lambda: services.add_many(actor, [NewMemory(content="hello", kind="message", namespace="project 2",
                 run_id="run 8", seq=5)] * 2),
-            "FOR UPDATE",
+            "FOR NO KEY UPDATE",
             {"memory_by_run", "memory_message_once"},
         ),
         "an update": (

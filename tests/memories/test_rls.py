@@ -13,10 +13,13 @@ from psycopg.errors import ForeignKeyViolation
 from accounts.actors import Actor, acting, acting_as
 from memories import services
 from memories.models import (
+    AccessLog,
     Category,
+    EmbeddingSpace,
     Feedback,
     Memory,
     MemoryCategory,
+    MemoryEmbedding,
     MemoryHistory,
     MemoryTerm,
     Namespace,
@@ -200,8 +203,14 @@ def _foreign_rows(alices: Space, charlies: Space) -> dict[str, Callable[[], Any]
         "history of a stranger's memory": lambda: MemoryHistory.objects.create(
             **mine, memory_id=theirs, event="UPDATE", door="rest", version=2
         ),
+        "a vector of a stranger's memory": lambda: MemoryEmbedding.objects.create(
+            **mine, memory_id=theirs, space=EmbeddingSpace.objects.get()
+        ),
         "feedback on a stranger's memory": lambda: Feedback.objects.create(
             **mine, memory_id=theirs, by=charlies.owner.user, verdict="wrong"
+        ),
+        "a note of access to a stranger's memory": lambda: AccessLog.objects.create(
+            **mine, memory_id=theirs, accessed_by=charlies.owner.user, door="rest", action="read"
         ),
         "an operation on a stranger's namespace": lambda: Operation.objects.create(
             **mine, namespace_id=_namespace_of(alices), kind="extract"
@@ -258,7 +267,14 @@ def test_a_share_shows_current_content_and_terms_and_nothing_else(alices: Space,
         assert set(Memory.objects.values_list("id", flat=True)) == seen
         assert set(MemoryTerm.objects.values_list("memory_id", flat=True)) == seen
         assert set(Namespace.objects.values_list("name", flat=True)) == {alices.word("open", "namespace")}
-        readable = {"memories_memory", "memories_memoryterm", "memories_namespace", "memories_share"}
+        assert set(MemoryEmbedding.objects.values_list("memory_id", flat=True)) == seen
+        readable = {
+            "memories_memory",
+            "memories_memoryembedding",
+            "memories_memoryterm",
+            "memories_namespace",
+            "memories_share",
+        }
         for model in PROTECTED:
             expected = {people.alice.id} if model._meta.db_table in readable else set()
             assert owners_seen(model._meta.db_table) == expected, model

@@ -104,7 +104,7 @@ def test_repetition_takes_linear_time(unit: str) -> None:
     began = time.perf_counter()
     found = find_secrets(text)
     # A few milliseconds are usual; the bound only tells linear from quadratic on a busy machine.
-    assert time.perf_counter() - began < 1
+    assert time.perf_counter() - began < 4
     _assert_well_formed(text, found)
 
 

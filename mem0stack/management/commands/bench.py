@@ -1,103 +1,124 @@
-"""`manage.py bench`: a service of its own, filled and timed."""
+"""`manage.py bench`: a service of its own, filled and timed. docs/performance.md says how to read it."""
 
-import json
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
-import time
 from argparse import ArgumentParser
-from itertools import islice
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-import psycopg
-from django.conf import settings
+import orjson
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.status import Status
 
-from mem0stack import bench
-from mem0stack.lib.home import Home
-
-_SIZE = """
-SELECT coalesce(sum(pg_total_relation_size(oid)), 0) FROM pg_class
-WHERE relkind = 'r' AND starts_with(relname, 'memories_')
-"""
+from mem0stack.bench import BenchError, figures, report
+from mem0stack.bench.host import Host
+from mem0stack.bench.run import Plan, Steps, run
 
 
 class Command(BaseCommand):
     help = (
-        "Start a service of its own, store memories, and time search, create, get, update, list and delete over HTTP."
+        "Starts a service of its own, stores memories for twenty owners of very uneven size, and measures it over HTTP:"
+        " latency, throughput, processor time, memory, start and recovery. Exit status 1 when a reply was wrong."
     )
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--memories", type=int, default=10_000, help="how many are stored before anything is timed")
-        parser.add_argument("--rounds", type=int, default=500, help="calls of each kind")
-        parser.add_argument("--seed", type=int, default=1)
+        plan = Plan()
+        parser.add_argument("--memories", type=int, default=plan.memories, help=f"stored before ({plan.memories})")
+        parser.add_argument("--seconds", type=float, default=plan.seconds, help=f"each closed loop ({plan.seconds:g})")
+        parser.add_argument("--open-seconds", type=float, default=plan.open_seconds, help="the open loop (60)")
+        parser.add_argument("--seed", type=int, default=plan.seed, help="of texts, queries and moments")
+        parser.add_argument("--quick", action="store_true", help="a small run, for trying it out; its times say little")
         parser.add_argument("--port", type=int, default=8790)
-        parser.add_argument("--json", type=Path, help="write the figures there too")
+        parser.add_argument("--json", type=Path, help="write everything that was measured there")
+        parser.add_argument("--markdown", action="store_true", help="print the tables in Markdown")
+        parser.add_argument("--show", type=Path, help="measure nothing: print the tables of an earlier run's JSON")
+        parser.add_argument("--keep", action="store_true", help="leave the service running and its home in place")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["show"]:
+            self._show(orjson.loads(options["show"].read_bytes()), options["markdown"])
+            return
+        plan = Plan(options["memories"], options["seconds"], options["open_seconds"], seed=options["seed"])
+        if options["quick"]:
+            plan = Plan(1_000, 0.15, 1.0, clients=(1, 4), kills=("postgres",), seed=options["seed"])
+        if plan.memories < 100 or plan.seconds <= 0 or plan.open_seconds <= 0:
+            raise CommandError("--memories is 100 or more, --seconds and --open-seconds are above 0.")
         home = Path(tempfile.gettempdir()) / f"mem0-bench-{options['port']}"
         if home.exists():
-            raise CommandError(f"{home} is there already. End what runs in it with `manage.py down --home {home}`.")
-        started = time.perf_counter()
-        try:
-            service = json.loads(self._manage(home, "up", "--detach", "--json", "--port", str(options["port"])))
-            up_s = time.perf_counter() - started
-            self._run(home, service, up_s=up_s, **options)
-        finally:
-            self._manage(home, "down")
-            shutil.rmtree(home, ignore_errors=True)
-
-    def _run(self, home: Path, service: dict[str, Any], *, up_s: float, **options: Any) -> None:
-        client = bench.Client(service["url"], service["api_key"])
-        texts = list(islice(bench.sentences(options["seed"]), options["memories"]))
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task("Memories", total=len(texts))
-            started = time.perf_counter()
-            bench.load(client, texts, lambda count: bar.advance(task, count))
-            load_s = time.perf_counter() - started
-        time.sleep(3)  # autovacuum and the outbox: a service at rest is what is measured
-        bytes_each = self._bytes(home) / max(1, len(texts))
-        figures = bench.measure(client, texts, rounds=options["rounds"], seed=options["seed"])
-        more = {
-            "memories": len(texts),
-            "up_s": round(up_s, 1),
-            "loaded_per_second": round(len(texts) / load_s),
-            "bytes_per_memory": round(bytes_each),
-        }
-        self._show(figures, more)
+            raise CommandError(
+                f"{home} is there already, of a run that goes on or was kept. End it with"
+                f" `manage.py down --home {home}`, remove the directory, or name another --port."
+            )
+        measured = self._measure(Host(home, options["port"], memories=plan.memories, seed=plan.seed), plan, options)
         if options["json"]:
-            options["json"].write_text(bench.as_json(figures, **more))
-        if any(row.errors for row in figures):
-            raise CommandError("Some replies were wrong or short; the figures above do not count.")
+            options["json"].write_bytes(orjson.dumps(measured, option=orjson.OPT_INDENT_2))
+        self._show(measured, options["markdown"])
+        if any(one["what"] == "wrong replies" and not one["met"] for one in measured["targets"]):
+            raise CommandError("Some replies were wrong or short: the figures do not count.")
 
-    def _show(self, figures: list[bench.Figures], more: dict[str, Any]) -> None:
-        table = Table(title=f"One client, {more['memories']} memories")
-        for heading in ("call", "calls", "p50 ms", "p95 ms", "p99 ms", "a second", "wrong"):
-            table.add_column(heading, justify="left" if heading == "call" else "right")
-        for row in figures:
-            times = (f"{value:.2f}" for value in (row.p50_ms, row.p95_ms, row.p99_ms))
-            table.add_row(row.call, str(row.count), *times, f"{row.per_second:.0f}", str(row.errors))
-        console = Console(file=sys.stdout, width=100)
-        console.print(table)
-        console.print(
-            f"Started in {more['up_s']} s; stored {more['loaded_per_second']} a second in batches of 500;"
-            f" {more['bytes_per_memory']} bytes a memory with every index, history and outbox."
-        )
+    def _measure(self, host: Host, plan: Plan, options: dict[str, Any]) -> dict[str, Any]:
+        console = Console(stderr=True, highlight=False)
+        steps = _Shown(console)
+        # Whatever ends a run early ends its service too.
+        signal.signal(signal.SIGTERM, _interrupt)
+        if figures.is_busy(figures.machine()):
+            console.print("[yellow]![/] This machine is busy with other work: the figures will be worse than they are.")
+        try:
+            return run(host, plan, steps)
+        except BenchError as error:
+            raise CommandError(str(error)) from error
+        finally:
+            steps.close()
+            if options["keep"]:
+                console.print(
+                    f"Left running: {host.url}, home {host.home}. `manage.py down --home {host.home}` ends it."
+                )
+            else:
+                host.down()
+                shutil.rmtree(host.home, ignore_errors=True)
 
-    def _bytes(self, home: Path) -> int:
-        address = settings.DATABASES["default"] | {"HOST": str(Home(home).postgres_socket_dir)}
-        with psycopg.connect(host=address["HOST"], dbname=address["NAME"], user=address["USER"]) as database:
-            row = database.execute(_SIZE).fetchone()
-        return int(row[0]) if row else 0
+    def _show(self, measured: dict[str, Any], as_markdown: bool) -> None:
+        if as_markdown:
+            self.stdout.write(report.markdown(measured), ending="")
+        else:
+            report.show(measured, Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120))
 
-    def _manage(self, home: Path, *words: str) -> str:
-        command = [sys.executable, str(settings.BASE_DIR / "manage.py"), *words, "--home", str(home)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603  our own program
-        return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+class _Shown(Steps):
+    """A spinner with how far it is; without a terminal a line for each step, and one for each tenth of a long one."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status: Status | None = None
+        self._tenth = 0
+
+    def begin(self, text: str) -> None:
+        self.close()
+        self._tenth = 0
+        self._status = self._console.status(f"{text} ...")
+        self._status.start()
+
+    def advance(self, text: str, done: int, total: int) -> None:
+        if self._status and self._console.is_terminal:
+            self._status.update(f"{text}: {done} ...")
+        elif done * 10 // total > self._tenth:
+            self._tenth = done * 10 // total
+            self._console.print(f"  {text}: {done}")
+
+    def done(self, text: str, seconds: float) -> None:
+        self.close()
+        self._console.print(f"[green]✓[/] {text} [dim]{seconds:.1f} s[/]")
+
+    def close(self) -> None:
+        if self._status:
+            self._status.stop()
+            self._status = None

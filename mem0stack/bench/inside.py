@@ -1,0 +1,152 @@
+"""What the bench does within the product, as processes of their own with the bench's home: `python -m ... JOB`.
+
+`fill NUMBERS` makes those owners and stores their memories through the services, `floor SECONDS` runs the SQL of
+searches with nothing around it. Both answer with JSON lines. Neither can be done by the command itself: its Django
+belongs to the home it was called with.
+"""
+
+import random
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from itertools import cycle, islice
+from typing import Any
+
+import django
+import orjson
+
+from mem0stack.bench.corpus import Owner, owners
+from mem0stack.bench.figures import percentiles
+
+_CHUNK = 1_000
+_SEARCHES = 200
+_Statements = list[str]
+
+
+def fill(chosen: Sequence[Owner]) -> None:
+    """A user with a key for each, then the memories, by the way everything is written: `services.batch`."""
+    from accounts.actors import Actor  # noqa: PLC0415  needs Django set up
+    from accounts.services import create_api_key, create_user  # noqa: PLC0415
+    from memories import portability  # noqa: PLC0415
+    from memories.services import NewMemory  # noqa: PLC0415
+
+    for owner in chosen:
+        user = create_user(owner.name)
+        _, key = create_api_key(user, name="bench")
+        _say(owner=owner.number, key=key)
+        actor = Actor.of(user, door="command", app="bench")
+        for start in range(0, owner.size, _CHUNK):
+            places = range(start, min(owner.size, start + _CHUNK))
+            memories = [NewMemory(**owner.memory(place)) for place in places]
+            loaded = portability.load(actor, memories, progress=lambda count: _say(stored=count))
+            if loaded.added != len(memories):
+                raise SystemExit(f"{owner.name}: {loaded.added} of {len(memories)} were stored: {loaded.refused}")
+
+
+def floor(everybody: Sequence[Owner], seconds: float, seed: int) -> None:
+    """The statements of searches, as PostgreSQL got them, once more over bare connections of the service's role."""
+    searches = _record(everybody, seed)
+    rows = [_replay(searches, clients=clients, seconds=seconds) for clients in (1, 8)]
+    _say(rows=rows, statements=len(searches[0]))
+
+
+def _record(everybody: Sequence[Owner], seed: int) -> list[_Statements]:
+    from django.db import connection  # noqa: PLC0415  needs Django set up
+
+    from accounts.actors import Actor  # noqa: PLC0415
+    from accounts.models import User  # noqa: PLC0415
+    from memories.search import search  # noqa: PLC0415
+
+    draw = random.Random(seed)  # noqa: S311  no secret
+    users = {user.username: user for user in User.objects.filter(username__startswith="bench")}
+    searches: list[_Statements] = []
+    for _ in range(_SEARCHES):
+        owner = draw.choice(everybody)
+        statements: _Statements = []
+
+        def record(execute: Any, sql: str, params: Any, many: bool, context: Any, to: _Statements = statements) -> Any:
+            to.append(context["cursor"].cursor.mogrify(sql, params) if params else sql)
+            return execute(sql, params, many, context)
+
+        with connection.execute_wrapper(record):
+            query = owner.query(draw.randrange(owner.size), draw)
+            search(Actor.of(users[owner.name], door="rest", app="bench"), query)
+        searches.append(statements)
+    connection.close()
+    return searches
+
+
+def _replay(searches: Sequence[_Statements], *, clients: int, seconds: float) -> dict[str, Any]:
+    taken: list[float] = []
+    by_statement: list[list[float]] = [[] for _ in range(max(map(len, searches)))]
+    end = time.perf_counter() + seconds
+
+    def client(number: int) -> None:
+        with _connect() as connection, connection.cursor() as cursor:
+            for statements in islice(cycle(searches), number * len(searches) // clients, None):
+                began = time.perf_counter()
+                if began > end:
+                    return
+                before = began
+                for place, statement in enumerate(statements):
+                    cursor.execute(statement)
+                    if cursor.description:
+                        cursor.fetchall()
+                    now = time.perf_counter()
+                    by_statement[place].append((now - before) * 1000)
+                    before = now
+                connection.commit()
+                taken.append((time.perf_counter() - began) * 1000)
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
+    began = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    per_second = len(taken) / (time.perf_counter() - began)
+    return {
+        "call": "SQL of a search, no service",
+        "clients": clients,
+        "count": len(taken),
+        "errors": 0,
+        **percentiles(taken),
+        "per_second": round(per_second, 1),
+        "mean_ms_by_statement": [round(sum(ms) / max(1, len(ms)), 2) for ms in by_statement],
+    }
+
+
+def _connect() -> Any:
+    import psycopg  # noqa: PLC0415  the other job needs none
+    from django.conf import settings  # noqa: PLC0415  needs Django set up
+
+    config = settings.DATABASES["default"]
+    return psycopg.connect(
+        host=config["HOST"],
+        port=config["PORT"] or None,
+        dbname=config["NAME"],
+        user=config["USER"],
+        password=config["PASSWORD"] or None,
+        options=config["OPTIONS"]["options"],
+        cursor_factory=psycopg.ClientCursor,
+        prepare_threshold=None,
+    )
+
+
+def _say(**what: Any) -> None:
+    sys.stdout.write(orjson.dumps(what).decode() + "\n")
+    sys.stdout.flush()
+
+
+def main(job: str, memories: int, seed: int, argument: str) -> None:
+    everybody = owners(memories, seed)
+    django.setup()
+    if job == "fill":
+        fill([everybody[int(number)] for number in argument.split(",")])
+    else:
+        floor(everybody, float(argument), seed)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

@@ -139,7 +139,7 @@ def test_a_route_sends_as_many_statements_as_committed(name: str, alice: Caller,
         reply = CALLS[name](alice, ids)
 
     assert reply.status_code < 300, reply.content
-    statements = [query["sql"] for query in captured]
+    statements = [query["sql"] or "(bound by the server)" for query in captured]
     _measured[name] = len(statements)
     if not os.environ.get("MEM0_RENEW_QUERY_COUNTS"):
         committed = json.loads(COMMITTED.read_text())

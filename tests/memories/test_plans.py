@@ -5,6 +5,7 @@ The queries are those that the real functions send; the plans say which indexes 
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -107,11 +108,12 @@ def many_rows(people: People) -> Iterator[None]:
 
 def _vacuum(cursor: Any, table: str) -> None:
     """Until every page is known to be visible: PostgreSQL's own analyze at the same moment may hold some back."""
-    for _ in range(50):
+    for _ in range(200):
         cursor.execute(f"VACUUM {table}")
         cursor.execute("SELECT relallvisible >= relpages FROM pg_class WHERE oid = %s::regclass", [table])
         if cursor.fetchone() == (True,):
             return
+        time.sleep(0.1)
     pytest.fail(f"{table} does not become visible as a whole")
 
 

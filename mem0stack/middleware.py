@@ -6,6 +6,8 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
+import structlog
+from django.conf import settings
 from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
 from django.middleware.common import CommonMiddleware
@@ -50,6 +52,14 @@ class RequestMiddleware(StructlogRequestMiddleware):
     def format_request(request: HttpRequest) -> str:
         # A query string may hold what somebody searched for, and logs never hold memory text.
         return f"{request.method} {request.path}"
+
+    @classmethod
+    def bind_ip(cls, request: HttpRequest) -> None:
+        # What a header says of the caller's address counts only where a proxy has written it.
+        if settings.BEHIND_PROXY:
+            super().bind_ip(request)
+        else:
+            structlog.contextvars.bind_contextvars(ip=request.META.get("REMOTE_ADDR"))
 
 
 class SlashMiddleware(CommonMiddleware):

@@ -14,7 +14,7 @@ from accounts.actors import Actor
 from mem0stack.lib.errors import InvalidArgument
 from memories import services
 from memories.models import Kind
-from memories.services import NewMemory, Operation, Written
+from memories.services import NewMemory, Step, Written
 
 _SESSION = re.compile(r"session_(\d+)")
 _BATCH = 500
@@ -52,7 +52,7 @@ def load(actor: Actor, turns: Sequence[NewMemory], *, progress: Callable[[int], 
     refused: Counter[str] = Counter()
     for start in range(0, len(turns), _BATCH):
         some = turns[start : start + _BATCH]
-        outcomes = services.batch(actor, [Operation("add", new=turn) for turn in some])
+        outcomes = services.batch(actor, [Step("add", new=turn) for turn in some])
         for outcome in outcomes:
             if not isinstance(outcome, Written):
                 refused[outcome.error.detail] += 1

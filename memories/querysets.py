@@ -31,11 +31,14 @@ def name_in_anothers_space(namespace: str) -> tuple[str, str] | None:
     return owner_name, name
 
 
+# Two filters, for the order of their values: within one Django sorts them by name.
 _named_by_id = prepared.Rows(
-    lambda: _rows("Memory").filter(owner_id__in=[0]).filter(id__in=[UUID(int=0)]).with_names(), values=2
+    lambda owner_id, pk: _rows("Memory").filter(owner_id__in=[owner_id]).filter(id__in=[pk]).with_names(),
+    0,
+    UUID(int=0),
 )
 _received = prepared.Rows(
-    lambda: _rows("Share").received_by_user(0).values_list("owner_id", "memory_id", "namespace_id"), values=1
+    lambda user_id: _rows("Share").received_by_user(user_id).values_list("owner_id", "memory_id", "namespace_id"), 0
 )
 
 

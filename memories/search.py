@@ -58,7 +58,8 @@ class Hit:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The whole answer, best first. `degraded` names parts that were away; `truncated` says that hits were cut off."""
+    """The whole answer, best first. `degraded` names parts that were away; `truncated` says that `token_budget`, and
+    nothing else, has cut hits off."""
 
     hits: Sequence[Hit]
     answerable: bool

@@ -28,13 +28,13 @@ def cursor() -> Any:
 class Rows:
     """The rows of a queryset that `build` makes with stand-ins, which `fetch` puts the real values in place of.
 
-    The stand-ins must be the statement's only parameters, in the order of `fetch`'s. One in a list of one, as in
-    `id__in=[x]`, stands for a list.
+    The stand-ins must be the statement's only parameters, in this order. One in a list of one, as in `id__in=[x]`,
+    stands for a list.
     """
 
-    def __init__(self, build: Callable[[], QuerySet[Any]], *, values: int) -> None:
+    def __init__(self, build: Callable[..., QuerySet[Any]], *stand_ins: Any) -> None:
         self._build = build
-        self._values = values
+        self._stand_ins = stand_ins
 
     def fetch(self, *values: Any) -> list[Any]:
         """Instances with their annotations, or tuples for a `values_list`."""
@@ -46,10 +46,10 @@ class Rows:
 
     @cached_property
     def _statement(self) -> "_Statement":
-        compiler: Any = self._build().query.get_compiler(DEFAULT_DB_ALIAS)
+        compiler: Any = self._build(*self._stand_ins).query.get_compiler(DEFAULT_DB_ALIAS)
         sql, parameters = compiler.as_sql()
-        if len(parameters) != self._values:
-            raise ImproperlyConfigured(f"{self._values} values are given, the statement has {len(parameters)}: {sql}")
+        if tuple(parameters) != self._stand_ins:
+            raise ImproperlyConfigured(f"The stand-ins {self._stand_ins} are not the parameters {parameters} of {sql}")
         return _Statement(sql.replace("IN (%s)", "= ANY(%s)"), compiler)
 
 

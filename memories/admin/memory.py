@@ -29,7 +29,7 @@ from mem0stack.lib.errors import Conflict, Mem0Error, NothingValid, SecretDetect
 from memories import services
 from memories.admin.base import OwnedAdmin, chosen_owner, in_space_of
 from memories.models import NAME_LENGTH, Memory, MemoryHistory, Standing, State
-from memories.services import Operation, Refused
+from memories.services import Refused, Step
 
 STATE_COLOURS = {"active": "success", "paused": "warning", "archived": "info", "deleted": "danger"}
 STANDING_COLOURS = {"current": "success", "superseded": "warning", "rejected": "danger"}
@@ -356,7 +356,7 @@ class MemoryAdmin(OwnedAdmin):
 
     @admin.action(description="Delete, restorable for 30 days", permissions=["delete"])
     def delete_chosen(self, request: HttpRequest, rows: QuerySet[Any]) -> None:
-        self._apply(request, rows, lambda memory_id: Operation("delete", memory_id=memory_id), "deleted")
+        self._apply(request, rows, lambda memory_id: Step("delete", memory_id=memory_id), "deleted")
 
     @admin.action(description="Restore deleted ones", permissions=["change"])
     def restore(self, request: HttpRequest, rows: QuerySet[Any]) -> None:
@@ -382,7 +382,7 @@ class MemoryAdmin(OwnedAdmin):
         return shown, {"memories": len(shown)}, set(), []
 
     def _change(self, request: HttpRequest, rows: QuerySet[Any], changes: Mapping[str, Any], what: str) -> None:
-        self._apply(request, rows, lambda memory_id: Operation("update", memory_id=memory_id, changes=changes), what)
+        self._apply(request, rows, lambda memory_id: Step("update", memory_id=memory_id, changes=changes), what)
 
     def _apply(self, request: HttpRequest, rows: QuerySet[Any], operation: Any, what: str) -> None:
         """One batch for each owner."""

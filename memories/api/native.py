@@ -23,7 +23,7 @@ from memories.api import listing, shapes
 from memories.filters import parse
 from memories.models import AccessAction, AccessLog, Event, Kind, Memory, MemoryHistory, State
 from memories.search import Hit, search
-from memories.services import NewMemory, Operation, Refused, Written
+from memories.services import NewMemory, Refused, Step, Written
 
 _BY_TIME = ("-created_at", "created_at")
 _BY_ACCESS = ("-accessed_at", "accessed_at")
@@ -179,14 +179,14 @@ class Batch(APIView):
         given = validated(shapes.BatchShape, request.data)
         key = _idempotency_key(request, given)
         atomic = given.get("atomic", False)
-        read = [_operation(raw) for raw in given["operations"]]
+        read = [_step(raw) for raw in given["operations"]]
         bad = {place: one for place, one in enumerate(read) if isinstance(one, Refused)}
         if bad and (atomic or len(bad) == len(read)):
             raise NothingValid(
                 "Nothing was written; `errors` says why for each operation that cannot be read.",
                 errors={str(place): _error(one.error) for place, one in bad.items()},
             )
-        good = {place: one for place, one in enumerate(read) if isinstance(one, Operation)}
+        good = {place: one for place, one in enumerate(read) if isinstance(one, Step)}
         try:
             done = iter(services.batch(actor_of(request), list(good.values()), atomic=atomic, idempotency_key=key))
         except NothingValid as error:
@@ -312,7 +312,7 @@ def _idempotency_key(request: Request | HttpRequest, given: dict[str, Any]) -> s
     return field if field is not None else header
 
 
-def _operation(raw: Mapping[str, Any]) -> Operation | Refused:
+def _step(raw: Mapping[str, Any]) -> Step | Refused:
     shape = {"add": shapes.BatchAdd, "update": shapes.BatchUpdate, "delete": shapes.BatchDelete}.get(str(raw.get("op")))
     try:
         if shape is None:
@@ -324,12 +324,12 @@ def _operation(raw: Mapping[str, Any]) -> Operation | Refused:
         return Refused(error)
     op = given.pop("op")
     if op == "add":
-        return Operation("add", new=NewMemory(**given))
+        return Step("add", new=NewMemory(**given))
     memory_id, version = given.pop("id"), given.pop("expected_version", None)
     allow_secret = given.pop("allow_secret", False)
     if op == "update" and not given:
         return Refused(_nothing_to_change())
-    return Operation(op, memory_id=memory_id, changes=given, expected_version=version, allow_secret=allow_secret)
+    return Step(op, memory_id=memory_id, changes=given, expected_version=version, allow_secret=allow_secret)
 
 
 def _result(raw: Mapping[str, Any], outcome: Written | Refused) -> dict[str, Any]:

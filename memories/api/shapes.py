@@ -322,7 +322,7 @@ class SearchReply(serializers.Serializer[Any]):
     results = HitReply(many=True)
     answerable = serializers.BooleanField()
     degraded = serializers.ListField(child=serializers.CharField())
-    truncated = serializers.BooleanField()
+    truncated = serializers.BooleanField(help_text="Hits were left out because of token_budget.")
     took_ms = serializers.FloatField()
 
 

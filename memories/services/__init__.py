@@ -6,15 +6,15 @@ its terms, its history and its outbox event commit together or not at all. No mo
 
 from memories.services.feedback import give_feedback
 from memories.services.organising import add_category, delete_category, set_app_active
-from memories.services.outcomes import NewMemory, Operation, Outcome, Refused, Written
+from memories.services.outcomes import NewMemory, Outcome, Refused, Step, Written
 from memories.services.sharing import share, unshare
 from memories.services.writing import add, add_many, batch, delete, delete_all, new_run_id, restore, update
 
 __all__ = [
     "NewMemory",
-    "Operation",
     "Outcome",
     "Refused",
+    "Step",
     "Written",
     "add",
     "add_category",

@@ -29,7 +29,7 @@ from memories.models import (
 )
 from memories.services import rows
 from memories.services.locking import lock_rows
-from memories.services.outcomes import Operation, Outcome, Refused, Written, collision
+from memories.services.outcomes import Outcome, Refused, Step, Written, collision
 
 CHANGEABLE = frozenset(
     {"content", "kind", "metadata", "tags", "categories", "namespace", "speaker", "event_at", "valid_from", "valid_to"}
@@ -40,46 +40,44 @@ _TRUST = {"confidence", "quality"}
 TIMES = ("event_at", "valid_from", "valid_to", "expires_at")
 
 
-def prepare(operation: Operation) -> Operation | Refused:
+def prepare(step: Step) -> Step | Refused:
     """An update or deletion with its changes checked and in their stored form. Touches no database."""
     try:
-        return replace(operation, changes=_checked(operation))
+        return replace(step, changes=_checked(step))
     except Mem0Error as error:
         return Refused(error)
 
 
-def take_locks(actor: Actor, operations: Sequence[Operation]) -> None:
-    """Take everything that several operations will lock, in the order that all writers keep to."""
-    successors = {
-        operation.changes["superseded_by"] for operation in operations if operation.changes.get("superseded_by")
-    }
-    ids = {operation.memory_id for operation in operations if operation.memory_id is not None} | successors
+def take_locks(actor: Actor, steps: Sequence[Step]) -> None:
+    """Take everything that several steps will lock, in the order that all writers keep to."""
+    successors = {step.changes["superseded_by"] for step in steps if step.changes.get("superseded_by")}
+    ids = {step.memory_id for step in steps if step.memory_id is not None} | successors
     if len(ids) < 2:
         return
     found = lock_rows(actor, ids)
-    changes = [operation.changes for operation in operations if operation.memory_id in found]
+    changes = [step.changes for step in steps if step.memory_id in found]
     namespaces = {change["namespace"] for change in changes if "namespace" in change}
     rows.get_or_create_names(Namespace, actor.owner_id, {name for name in namespaces if actor.may_use(name)})
     categories = {name for change in changes for name in change.get("categories", ())}
     rows.get_or_create_names(Category, actor.owner_id, categories)
 
 
-def apply(actor: Actor, operation: Operation) -> Outcome:
+def apply(actor: Actor, step: Step) -> Outcome:
     """One prepared update or deletion within a batch: a refusal undoes this one alone."""
-    assert operation.memory_id is not None  # noqa: S101  Operation's own rule
+    assert step.memory_id is not None  # noqa: S101  Step's own rule
     try:
         with acting_as(actor):
-            memory = rows.lock_own(actor, operation.memory_id)
-            if operation.expected_version not in (None, memory.version):
+            memory = rows.lock_own(actor, step.memory_id)
+            if step.expected_version not in (None, memory.version):
                 raise Conflict(
-                    f"This memory is at version {memory.version}, not {operation.expected_version}."
+                    f"This memory is at version {memory.version}, not {step.expected_version}."
                     " Read it, and decide again.",
                     errors={"version": memory.version, "content": memory.content},
                 )
-            if operation.op == "delete":
+            if step.op == "delete":
                 delete(actor, memory)
                 return Written(memory.id, Event.DELETE)
-            return _update(actor, memory, operation)
+            return _update(actor, memory, step)
     except IntegrityError:
         return Refused(collision())
     except Mem0Error as error:
@@ -172,8 +170,8 @@ def _derived(memory: Memory) -> dict[str, Any]:
     }
 
 
-def _update(actor: Actor, memory: Memory, operation: Operation) -> Written:
-    given = _columns(actor, memory, operation.changes)
+def _update(actor: Actor, memory: Memory, step: Step) -> Written:
+    given = _columns(actor, memory, step.changes)
     categories = given.pop("categories", None)
     changes = {name: value for name, value in given.items() if _differs(getattr(memory, name), value)}
     if changes.get("kind") == Kind.MESSAGE and (memory.run_id is None or memory.seq is None):
@@ -280,16 +278,16 @@ def _columns(actor: Actor, memory: Memory, changes: Mapping[str, Any]) -> dict[s
     return values
 
 
-def _checked(operation: Operation) -> dict[str, Any]:
+def _checked(step: Step) -> dict[str, Any]:
     """The asked changes, texts in their stored form. Raises what a caller can mend."""
-    changes = dict(operation.changes)
+    changes = dict(step.changes)
     unknown = sorted(set(changes) - CHANGEABLE)
     if unknown:
         raise InvalidArgument(
             f"{', '.join(unknown)} cannot be changed. What can: {', '.join(sorted(CHANGEABLE))}.",
             errors={name: ["cannot be changed"] for name in unknown},
         )
-    _check_texts(changes, allow_secret=operation.allow_secret)
+    _check_texts(changes, allow_secret=step.allow_secret)
     if "kind" in changes:
         check_kind(changes["kind"])
     for name in TIMES:
@@ -302,7 +300,7 @@ def _checked(operation: Operation) -> dict[str, Any]:
         )
     if "standing" in changes and changes["standing"] not in Standing.values:
         raise InvalidArgument(f"standing is one of {', '.join(Standing.values)}.", errors={"standing": ["unknown"]})
-    if changes.get("superseded_by") == operation.memory_id:
+    if changes.get("superseded_by") == step.memory_id:
         raise InvalidArgument("A memory cannot supersede itself.", errors={"superseded_by": ["itself"]})
     return changes
 

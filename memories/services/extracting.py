@@ -20,7 +20,6 @@ from memories.models import Memory, Operation, OperationState
 from memories.services import writing
 from memories.services.locking import again_after_deadlock
 from memories.services.outcomes import NewMemory, Outcome, Refused
-from memories.services.outcomes import Operation as Step
 
 log = structlog.get_logger(__name__)
 

@@ -58,8 +58,8 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Operation:
-    """One step of a batch: `add` needs `new`, `update` needs `memory_id` and `changes`, `delete` needs `memory_id`."""
+class Step:
+    """One of a batch: `add` needs `new`, `update` needs `memory_id` and `changes`, `delete` needs `memory_id`."""
 
     op: Literal["add", "update", "delete"]
     new: NewMemory | None = None

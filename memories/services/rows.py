@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db import connection, transaction
+from django.db.models import Model
 
 from accounts.actors import Actor
 from mem0stack.lib import prepared
@@ -47,15 +48,23 @@ def get_or_create_names(model: type[NamedModel], owner_id: int, names: set[str])
     """The owner's rows with these names, made where they are not there yet."""
     if not names:
         return {}
-    rows = model._default_manager.filter(owner_id=owner_id, name__in=sorted(names))
-    found = {row.name: row for row in rows}
+    rows = _by_name[model]
+    found = {row.name: row for row in rows.fetch(owner_id, sorted(names))}
     missing = sorted(names - set(found))
     if missing:
         model._default_manager.bulk_create(
             [model(owner_id=owner_id, name=name) for name in missing], ignore_conflicts=True
         )
-        found = {row.name: row for row in rows.all()}
+        found = {row.name: row for row in rows.fetch(owner_id, sorted(names))}
     return found
+
+
+def _named_rows(model: type[Model]) -> prepared.Rows:
+    rows = model._default_manager
+    return prepared.Rows(lambda owner_id, name: rows.filter(owner_id=owner_id).filter(name__in=[name]), 0, "name")
+
+
+_by_name = {model: _named_rows(model) for model in (Namespace, App, Category)}
 
 
 def link_categories(owner_id: int, names: Mapping[UUID, Sequence[str]]) -> None:

@@ -22,9 +22,9 @@ from memories.services.once import once
 from memories.services.operations import begin_extraction
 from memories.services.outcomes import (
     NewMemory,
-    Operation,
     Outcome,
     Refused,
+    Step,
     Written,
     collision,
     raise_first,
@@ -38,7 +38,7 @@ __all__ = ["add", "add_many", "batch", "delete", "delete_all", "new_run_id", "re
 log = structlog.get_logger(__name__)
 
 MAX_BATCH = 1_000
-Prepared = adding.Draft | Operation | Refused
+Prepared = adding.Draft | Step | Refused
 _CHUNK = 500
 
 
@@ -59,7 +59,7 @@ def add_many(
 
     With `infer` one Operation draws facts from all of them afterwards; each result names it.
     """
-    additions = [Operation("add", new=item) for item in items]
+    additions = [Step("add", new=item) for item in items]
     outcomes = batch(actor, additions, atomic=True, infer=infer, idempotency_key=idempotency_key)
     return [raise_refused(one) for one in outcomes]
 
@@ -78,38 +78,38 @@ def update(
     Raises NotFound, Forbidden (a shared one), Conflict (another version than expected, or another memory says exactly
     this), InvalidArgument, SecretDetected.
     """
-    operation = Operation(
+    step = Step(
         "update", memory_id=memory_id, changes=changes, expected_version=expected_version, allow_secret=allow_secret
     )
-    return raise_refused(batch(actor, [operation], atomic=True, idempotency_key=idempotency_key)[0])
+    return raise_refused(batch(actor, [step], atomic=True, idempotency_key=idempotency_key)[0])
 
 
 def delete(
     actor: Actor, memory_id: UUID, *, expected_version: int | None = None, idempotency_key: str | None = None
 ) -> Written:
     """Take a memory out of everything; `restore` brings it back for 30 days. Raises NotFound, Forbidden, Conflict."""
-    operation = Operation("delete", memory_id=memory_id, expected_version=expected_version)
-    return raise_refused(batch(actor, [operation], atomic=True, idempotency_key=idempotency_key)[0])
+    step = Step("delete", memory_id=memory_id, expected_version=expected_version)
+    return raise_refused(batch(actor, [step], atomic=True, idempotency_key=idempotency_key)[0])
 
 
 def batch(
     actor: Actor,
-    operations: Sequence[Operation],
+    steps: Sequence[Step],
     *,
     atomic: bool = False,
     infer: bool = False,
     idempotency_key: str | None = None,
 ) -> list[Outcome]:
-    """Apply up to 1,000 operations in one transaction; one outcome for each, in their order.
+    """Apply up to 1,000 steps in one transaction; one outcome for each, in their order.
 
     Without `atomic` the valid ones commit together and the others are reported; NothingValid is raised when none is
     valid. With `atomic` the first refusal is raised and nothing is written.
     """
     actor.require(Scope.WRITE)
-    if not 1 <= len(operations) <= MAX_BATCH:
-        raise InvalidArgument(f"A batch has 1 to {MAX_BATCH} operations; this one has {len(operations)}.")
+    if not 1 <= len(steps) <= MAX_BATCH:
+        raise InvalidArgument(f"A batch has 1 to {MAX_BATCH} operations; this one has {len(steps)}.")
     return again_after_deadlock(
-        lambda: _batch(actor, operations, atomic=atomic, infer=infer, idempotency_key=idempotency_key)
+        lambda: _batch(actor, steps, atomic=atomic, infer=infer, idempotency_key=idempotency_key)
     )
 
 
@@ -185,16 +185,16 @@ def delete_all(
 
 
 def _batch(
-    actor: Actor, operations: Sequence[Operation], *, atomic: bool, infer: bool, idempotency_key: str | None
+    actor: Actor, steps: Sequence[Step], *, atomic: bool, infer: bool, idempotency_key: str | None
 ) -> list[Outcome]:
-    prepared = _prepare(actor, operations)
+    prepared = _prepare(actor, steps)
     if atomic:
-        raise_first(prepared, of=len(operations))
+        raise_first(prepared, of=len(steps))
 
     def write() -> list[Outcome]:
         outcomes = _apply(actor, prepared)
         if atomic:
-            raise_first(outcomes, of=len(operations))
+            raise_first(outcomes, of=len(steps))
         if all(isinstance(outcome, Refused) for outcome in outcomes):
             raise_refusals(outcomes)
         return _infer(actor, outcomes) if infer else outcomes
@@ -202,8 +202,8 @@ def _batch(
     def request() -> Mapping[str, Any]:
         # What is refused may not even be JSON; its refusal stands for it.
         asked = [
-            one.error.detail if isinstance(one, Refused) else _given(operation)
-            for one, operation in zip(prepared, operations, strict=True)
+            one.error.detail if isinstance(one, Refused) else _given(step)
+            for one, step in zip(prepared, steps, strict=True)
         ]
         return {"batch": asked, "atomic": atomic} | ({"infer": True} if infer else {})
 
@@ -230,19 +230,19 @@ def _infer(actor: Actor, outcomes: Sequence[Outcome]) -> list[Outcome]:
     return [replace(one, made_id=made_id) if isinstance(one, Written) else one for one in outcomes]
 
 
-def _prepare(actor: Actor, operations: Sequence[Operation]) -> list[Prepared]:
-    """Everything that needs no database, one for each operation."""
-    drafts = iter(adding.prepare(actor, [operation.new for operation in operations if operation.new is not None]))
-    return [changing.prepare(operation) if operation.new is None else next(drafts) for operation in operations]
+def _prepare(actor: Actor, steps: Sequence[Step]) -> list[Prepared]:
+    """Everything that needs no database, one for each step."""
+    drafts = iter(adding.prepare(actor, [step.new for step in steps if step.new is not None]))
+    return [changing.prepare(step) if step.new is None else next(drafts) for step in steps]
 
 
 def _apply(actor: Actor, prepared: Sequence[Prepared]) -> list[Outcome]:
     """Do them in order, neighbouring additions at once. Runs in the caller's transaction."""
-    changing.take_locks(actor, [one for one in prepared if isinstance(one, Operation)])
+    changing.take_locks(actor, [one for one in prepared if isinstance(one, Step)])
     outcomes: list[Outcome] = []
     additions: list[adding.Draft | Refused] = []
     for one in prepared:
-        if not isinstance(one, Operation):
+        if not isinstance(one, Step):
             additions.append(one)
             continue
         outcomes += adding.apply(actor, additions)

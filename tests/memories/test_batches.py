@@ -7,22 +7,22 @@ from accounts.actors import Actor, acting_as
 from mem0stack.lib.errors import Conflict, InvalidArgument, Mem0Error, NotFound, NothingValid
 from memories import services
 from memories.models import IdempotencyKey, Memory, MemoryHistory
-from memories.services import NewMemory, Operation, Outcome, Refused, Written
+from memories.services import NewMemory, Outcome, Refused, Step, Written
 from tests.memories.reading import count, events, stored
 
 pytestmark = pytest.mark.django_db
 
 
-def adding(content: str, **options: Any) -> Operation:
-    return Operation("add", new=NewMemory(content, **options))
+def adding(content: str, **options: Any) -> Step:
+    return Step("add", new=NewMemory(content, **options))
 
 
-def updating(memory_id: UUID, **changes: Any) -> Operation:
-    return Operation("update", memory_id=memory_id, changes=changes)
+def updating(memory_id: UUID, **changes: Any) -> Step:
+    return Step("update", memory_id=memory_id, changes=changes)
 
 
-def deleting(memory_id: UUID) -> Operation:
-    return Operation("delete", memory_id=memory_id)
+def deleting(memory_id: UUID) -> Step:
+    return Step("delete", memory_id=memory_id)
 
 
 def told(outcomes: list[Outcome]) -> list[str]:
@@ -76,7 +76,7 @@ def test_operations_on_one_memory_are_done_in_their_order(alice: Actor) -> None:
     assert events(alice, first) == [("ADD", 1), ("UPDATE", 2), ("UPDATE", 3), ("DELETE", 4)]
 
 
-ATOMIC: dict[str, tuple[Operation, type[Mem0Error]]] = {
+ATOMIC: dict[str, tuple[Step, type[Mem0Error]]] = {
     "an addition": (adding(" "), InvalidArgument),
     "a change of nothing there": (updating(uuid4(), tags=["x"]), NotFound),
     "a deletion of nothing there": (deleting(uuid4()), NotFound),
@@ -85,7 +85,7 @@ ATOMIC: dict[str, tuple[Operation, type[Mem0Error]]] = {
 
 
 @pytest.mark.parametrize(("bad", "error"), ATOMIC.values(), ids=ATOMIC)
-def test_an_atomic_batch_is_done_whole_or_not_at_all(alice: Actor, bad: Operation, error: type[Mem0Error]) -> None:
+def test_an_atomic_batch_is_done_whole_or_not_at_all(alice: Actor, bad: Step, error: type[Mem0Error]) -> None:
     mine = add(alice, "Mine.")
     with pytest.raises(error) as refused:
         services.batch(alice, [updating(mine, tags=["x"]), adding("New."), bad, deleting(mine)], atomic=True)
@@ -182,7 +182,7 @@ def test_a_batch_with_refusals_gives_the_same_answer_again(alice: Actor) -> None
         adding("New."),
         adding("half \ud800"),
         adding("enormous", metadata={"n": 10**40}),
-        Operation("update", memory_id=mine, changes={"tags": ["x"]}, expected_version=7),
+        Step("update", memory_id=mine, changes={"tags": ["x"]}, expected_version=7),
         updating(mine, metadata={"a": "\ud800"}),
         deleting(uuid4()),
         updating(mine, tags=["y"]),

@@ -11,7 +11,7 @@ from accounts.actors import Actor, acting_as
 from mem0stack.lib.errors import Conflict, NotFound
 from memories import outbox, services
 from memories.models import App, Category, Memory, MemoryTerm, Namespace
-from memories.services import NewMemory, Operation, Written
+from memories.services import NewMemory, Step, Written
 from tests.memories.reading import (
     at_once,
     count,
@@ -154,15 +154,14 @@ def test_batches_over_the_same_memories_in_any_order_do_not_lock_each_other_out(
     rng = random.Random(seed)  # noqa: S311  no secret
     ids = [services.add(alice, NewMemory(f"Memory {n}.")).memory_id for n in range(12)]
 
-    def operations(writer: int) -> list[Operation]:
+    def operations(writer: int) -> list[Step]:
         mine = rng.sample(ids, len(ids))
         changes: list[dict[str, Any]] = [
             {"tags": [f"w{writer}"], "namespace": rng.choice(["a", "b", "c"]), "categories": rng.sample(WORDS, 2)}
             for _ in mine
         ]
         return [
-            Operation("update", memory_id=memory_id, changes=change)
-            for memory_id, change in zip(mine, changes, strict=True)
+            Step("update", memory_id=memory_id, changes=change) for memory_id, change in zip(mine, changes, strict=True)
         ]
 
     batches = [operations(writer) for writer in range(8)]
@@ -194,12 +193,11 @@ def test_mixed_batches_do_not_lock_each_other_out(alice: Actor, seed: int) -> No
     rng = random.Random(seed)  # noqa: S311  no secret
     ids = [services.add(alice, NewMemory(f"Memory {n}.")).memory_id for n in range(6)]
 
-    def operations() -> list[Operation]:
+    def operations() -> list[Step]:
         adds = [
-            Operation("add", new=NewMemory(f"Memory {n}.", namespace=rng.choice(["personal", "x", "y"])))
-            for n in range(6)
+            Step("add", new=NewMemory(f"Memory {n}.", namespace=rng.choice(["personal", "x", "y"]))) for n in range(6)
         ]
-        updates = [Operation("update", memory_id=one, changes={"tags": [rng.choice(WORDS)]}) for one in ids]
+        updates = [Step("update", memory_id=one, changes={"tags": [rng.choice(WORDS)]}) for one in ids]
         return rng.sample(adds + updates, 12)
 
     batches = [operations() for _ in range(4)]

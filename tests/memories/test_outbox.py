@@ -23,7 +23,7 @@ from mem0stack.lib import valkey
 from mem0stack.lib.home import Home
 from memories import outbox, services, tasks
 from memories.models import OutboxDelivery, OutboxEvent
-from memories.services import NewMemory, Operation
+from memories.services import NewMemory, Step
 from tests.memories.reading import at_once, count, statistics, true_statistics
 from tests.running import RunningService
 
@@ -119,7 +119,7 @@ def test_a_transaction_nudges_each_owner_once(alice: Actor, bob: Actor, nudges: 
     ids = [services.add(alice, NewMemory(f"Memory {n}.", namespace="team")).memory_id for n in range(20)]
     nudges.clear()
     valkey.client().flushdb()
-    services.batch(alice, [Operation("update", memory_id=one, changes={"tags": ["x"]}) for one in ids])
+    services.batch(alice, [Step("update", memory_id=one, changes={"tags": ["x"]}) for one in ids])
     assert nudges == [alice.owner_id]
     services.share(alice, grantee="bob", namespace="team", can_add=True)
     nudges.clear()
@@ -132,7 +132,7 @@ def test_a_write_succeeds_quickly_without_its_broker(alice: Actor, dead_broker: 
     started = time.perf_counter()
     with structlog.testing.capture_logs() as logs:
         ids = [services.add(alice, NewMemory(f"Memory {n}.")).memory_id for n in range(20)]
-        services.batch(alice, [Operation("update", memory_id=one, changes={"tags": ["x"]}) for one in ids])
+        services.batch(alice, [Step("update", memory_id=one, changes={"tags": ["x"]}) for one in ids])
     assert time.perf_counter() - started < 5
     warnings = [entry["event"] for entry in logs if entry["log_level"] == "warning"]
     assert sorted(warnings) == ["circuit_opened", *["valkey_failed"] * 3]

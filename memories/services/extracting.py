@@ -19,7 +19,7 @@ from memories.extraction import BadAnswer, Fact, Source, facts_in
 from memories.models import Memory, Operation, OperationState
 from memories.services import writing
 from memories.services.locking import again_after_deadlock
-from memories.services.outcomes import NewMemory, Outcome, Refused
+from memories.services.outcomes import NewMemory, Outcome, Refused, Step
 
 log = structlog.get_logger(__name__)
 

@@ -14,6 +14,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from environ import Env
 
+from accounts.services import MAX_RATE_LIMIT
+
 TAG = "mem0stack"
 _POSTGRES_SCHEMES = {"postgres", "postgresql", "psql", "pgsql"}
 _REDIS_SCHEMES = {"redis", "rediss", "unix"}
@@ -111,6 +113,14 @@ def check_limits(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) 
                 f"REQUEST_MAX_BYTES is {limit}.",
                 hint=f"At least {_SMALLEST_REQUEST_BYTES}: a memory may have 20,000 characters and 16 KiB of metadata.",
                 id="mem0stack.E008",
+            )
+        )
+    if not 0 <= settings.API_RATE_LIMIT <= MAX_RATE_LIMIT:
+        found.append(
+            Error(
+                f"API_RATE_LIMIT is {settings.API_RATE_LIMIT}.",
+                hint=f"Calls a minute, up to {MAX_RATE_LIMIT}; 0 means no limit.",
+                id="mem0stack.E014",
             )
         )
     if settings.DATABASE_STATEMENT_TIMEOUT_MS < 0:

@@ -159,6 +159,8 @@ def _check_within(actor: Actor, given: dict[str, Any]) -> None:
             raise InvalidArgument("This key is limited to namespaces; name which of them the new key may use.")
         for name in given["namespaces"]:
             actor.require_namespace(project_key(name))
+    if actor.key is not None and actor.key.rate_limit:
+        given.setdefault("rate_limit", actor.key.rate_limit)
     _check_rate_limit(actor, given.get("rate_limit"))
     ends = None if actor.key is None else actor.key.expires_at
     if ends is not None:

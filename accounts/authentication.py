@@ -4,11 +4,7 @@ import threading
 from typing import Any
 
 import structlog
-from django.core.signals import request_finished
-from django.db import Error as AnyDatabaseError
 from django.db import connection
-from django.dispatch import receiver
-from psycopg_pool import PoolTimeout
 from rest_framework import authentication, exceptions, permissions, throttling
 from rest_framework.request import Request
 
@@ -40,7 +36,7 @@ class ApiKeyAuthentication(authentication.BaseAuthentication):
             raise exceptions.AuthenticationFailed(f"This key is unknown, expired or revoked. {_HINT}")
         if not key.user.is_active:
             raise Inactive
-        _used.key = key
+        _note_use(key)
         return key.user, Actor.from_key(key, door="rest", app=_app(request), request_id=_request_id(request))
 
     def authenticate_header(self, request: Request) -> str:
@@ -92,29 +88,24 @@ def actor_of(request: Request) -> Actor:
     return actor
 
 
-class _Used(threading.local):
-    """The key that this thread's request came with."""
-
-    key: ApiKey | None = None
+# One at a time, and whoever comes meanwhile leaves it to a later request: a database that hangs holds one thread.
+_noting = threading.Lock()
 
 
-_used = _Used()
+def _note_use(key: ApiKey) -> None:
+    """Note that the key was used beside the request, which does not wait for it."""
+    if services.is_use_unnoted(key) and _noting.acquire(blocking=False):
+        threading.Thread(target=_note_use_now, args=(key,), name="note-use", daemon=True).start()
 
 
-@receiver(request_finished)
-def _note_use(**_: Any) -> None:
-    """Nobody waits for the note that a key was used: the reply is on its way."""
-    key, _used.key = _used.key, None
-    if key is None:
-        return
+def _note_use_now(key: ApiKey) -> None:
     try:
         services.note_use(key)
-    except (AnyDatabaseError, PoolTimeout) as error:
+    except Exception as error:  # noqa: BLE001  the outermost call of its thread
         log.warning("use_not_noted", key_id=str(key.pk), error=type(error.__cause__ or error).__name__)
     finally:
-        # Django has closed this request's before; a test's transaction is still open.
-        if not connection.in_atomic_block:
-            connection.close()
+        connection.close()
+        _noting.release()
 
 
 def _plain_key(request: Request) -> str | None:

@@ -109,14 +109,18 @@ def _read_api_key(plain: str, digest: bytes) -> ApiKey | None:
     return cast(ApiKey, found)
 
 
+def is_use_unnoted(key: ApiKey) -> bool:
+    """Whether it is time to note that the key is in use: once a minute, so that reading does not become writing."""
+    return key.last_used_at is None or timezone.now() - key.last_used_at > LAST_USED_EVERY
+
+
 def note_use(key: ApiKey) -> None:
-    """Remember that the key was used, at most once a minute, so that reading does not become writing."""
+    """Note that the key is in use now, unless another process has just done so."""
     now = timezone.now()
-    if key.last_used_at is None or now - key.last_used_at > LAST_USED_EVERY:
-        unnoted = Q(last_used_at=None) | Q(last_used_at__lt=now - LAST_USED_EVERY)
-        ApiKey.objects.filter(unnoted, pk=key.pk).update(last_used_at=now)
-        # The one thing that changes in a key that is everybody's.
-        key.last_used_at = now
+    unnoted = Q(last_used_at=None) | Q(last_used_at__lt=now - LAST_USED_EVERY)
+    ApiKey.objects.filter(unnoted, pk=key.pk).update(last_used_at=now)
+    # The one thing that changes in a key that is everybody's.
+    key.last_used_at = now
 
 
 def set_timezone(user: User, name: str) -> User:

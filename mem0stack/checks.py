@@ -14,6 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from environ import Env
 
+from accounts.services import MAX_RATE_LIMIT
 from memories import providers
 
 TAG = "mem0stack"
@@ -122,6 +123,14 @@ def check_limits(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) 
                 f"ACCESS_LOG_KEEP_DAYS is {settings.ACCESS_LOG_KEEP_DAYS}.",
                 hint="Days, at least 1.",
                 id="mem0stack.E012",
+            )
+        )
+    if not 0 <= settings.API_RATE_LIMIT <= MAX_RATE_LIMIT:
+        found.append(
+            Error(
+                f"API_RATE_LIMIT is {settings.API_RATE_LIMIT}.",
+                hint=f"Calls a minute, up to {MAX_RATE_LIMIT}; 0 means no limit.",
+                id="mem0stack.E014",
             )
         )
     if settings.DATABASE_STATEMENT_TIMEOUT_MS < 0:

@@ -26,6 +26,7 @@ CALLS: dict[str, Call] = {
     "me, changed": lambda alice, ids: alice.patch("me/", {"timezone": "UTC"}),
     "keys": lambda alice, ids: alice.get("keys/"),
     "key, made": lambda alice, ids: alice.post("keys/", {"name": "x"}),
+    "key, limited": lambda alice, ids: alice.patch(f"keys/{ids['key']}/", {"rate_limit": 5}),
     "key, revoked": lambda alice, ids: alice.delete(f"keys/{ids['key']}/"),
     "memories": lambda alice, ids: alice.get("memories/"),
     "memories, filtered": lambda alice, ids: alice.get("memories/", {"tags": "t", "namespace": "team", "q": "one"}),

@@ -106,6 +106,11 @@ def _(alices: Space) -> list[Call]:
     ]
 
 
+@case("PATCH", "keys/<uuid:key_id>/")
+def _(alices: Space) -> list[Call]:
+    return [Call(f"keys/{key_id}/", {"rate_limit": 1}) for key_id in alices.keys.values()]
+
+
 @case("DELETE", "keys/<uuid:key_id>/")
 def _(alices: Space) -> list[Call]:
     return [Call(f"keys/{key_id}/") for key_id in alices.keys.values()]
@@ -531,6 +536,7 @@ def alices(people: People) -> Space:
         ("DELETE", "categories/{}/", None, "categories"),
         ("GET", "apps/{}/", None, "apps"),
         ("PATCH", "apps/{}/", {"is_active": False}, "apps"),
+        ("PATCH", "keys/{}/", {"rate_limit": 1}, "keys"),
         ("DELETE", "keys/{}/", None, "keys"),
     ],
 )

@@ -4,9 +4,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import structlog
+from django.db import OperationalError
 from django.utils import timezone
 
-from accounts import api
+from accounts import api, authentication, services
 from accounts.models import ApiKey
 from tests.rest import Caller, refusal
 
@@ -181,17 +183,37 @@ def test_keys_page_in_both_orders(alice: Caller) -> None:
     assert alice.get("keys/", {"order": "created_at"}).json()["results"][0]["name"] == "tests"
 
 
+@pytest.mark.django_db(transaction=True)
 def test_the_last_use_is_noted_at_most_once_a_minute(alice: Caller) -> None:
-    def last_used() -> Any:
-        return ApiKey.objects.get(pk=alice.key.pk).last_used_at
+    def used() -> Any:
+        """The note after one more call; it is taken beside the request."""
+        assert alice.get("me/").status_code == 200
+        with authentication._noting:
+            return ApiKey.objects.get(pk=alice.key.pk).last_used_at
 
-    alice.get("me/")
-    first = last_used()
-    alice.get("me/")
+    first = used()
     assert first is not None
-    assert last_used() == first
+    assert used() == first
     key = ApiKey.objects.get(pk=alice.key.pk)
     key.last_used_at = timezone.now() - timedelta(seconds=61)
     key.save()
-    alice.get("me/")
-    assert last_used() > first
+    assert used() > first
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_use_that_cannot_be_noted_harms_nobody_and_is_noted_later(
+    alice: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(key: ApiKey) -> None:
+        raise OperationalError
+
+    with structlog.testing.capture_logs() as logs, monkeypatch.context() as patched:
+        patched.setattr(services, "note_use", fail)
+        assert alice.get("me/").status_code == 200
+        with authentication._noting:
+            assert ApiKey.objects.get(pk=alice.key.pk).last_used_at is None
+    assert [line["error"] for line in logs if line["event"] == "use_not_noted"] == ["OperationalError"]
+
+    assert alice.get("me/").status_code == 200
+    with authentication._noting:
+        assert ApiKey.objects.get(pk=alice.key.pk).last_used_at is not None

@@ -102,6 +102,7 @@ def test_a_limited_key_gives_no_more_than_it_has(alice: Caller, asked: int | Non
     refusal(limited.post("keys/", {"name": "x", "rate_limit": asked}), 403, "forbidden")
     refusal(limited.patch(f"keys/{limited.key.id}/", {"rate_limit": asked}), 403, "forbidden")
     assert limited.post("keys/", {"name": "x", "rate_limit": 100}).status_code == 201
+    assert limited.post("keys/", {"name": "y"}).json()["rate_limit"] == 100
 
 
 def test_a_limit_is_set_by_the_command_and_in_the_admin(alice: Caller, capsys: pytest.CaptureFixture[str]) -> None:

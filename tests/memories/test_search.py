@@ -8,11 +8,15 @@ from uuid import UUID
 import pytest
 from django.db import connection
 from django.utils import timezone
+from pgvector import HalfVector
 
 from accounts.actors import Actor, acting_as
+from accounts.models import User
 from mem0stack.lib.errors import Forbidden, InvalidArgument
 from memories import outbox, services
-from memories.filters import NATIVE, Filter, parse
+from memories import search as find
+from memories.embeddings import embed_query
+from memories.filters import EVERYTHING, NATIVE, Filter, parse
 from memories.models import Memory, Share
 from memories.search import _ALL_ROWS, SearchResult, search
 from memories.services import NewMemory
@@ -442,3 +446,16 @@ def test_a_hit_holds_the_names_and_not_the_vector(alice: Actor) -> None:
     )
     assert {"embedding", "content_hash"} <= found.get_deferred_fields()
     assert found.id == stored(alice, memory_id).id
+
+
+@pytest.mark.parametrize("project", [None, "github.com/acme/shop", "team", "bob/team"])
+def test_the_statement_that_is_built_once_is_what_the_queryset_says(alice: Actor, project: str | None) -> None:
+    """For the one who asks, whoever asked first: `visible_to` stays the one definition."""
+    vector = embed_query("the same")
+    for actor in (Actor.of(User(pk=77), door="rest"), alice):
+        [built_once] = find._arms(actor, (), vector, filters=EVERYTHING, project=project, as_of=None)
+
+        [own] = Memory.objects.arms(actor, ())
+        told = find._compiled(find._within(own, actor, EVERYTHING, project, None), HalfVector(vector).to_text())
+        assert built_once == told
+        assert actor.owner_id in built_once.parameters

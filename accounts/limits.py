@@ -40,9 +40,9 @@ def count_call(key: ApiKey) -> Allowance | None:
     if limit == 0:
         return None
     name = valkey.key("calls", key.pk)
-    calls, ends_in_s = valkey.ask("rate_limit", lambda client: _count(client, name), otherwise=None) or _here.count(
-        name
-    )
+    # Counted here as well, so that without Valkey the minute goes on from what this process has seen of it.
+    here = _here.count(name)
+    calls, ends_in_s = valkey.ask("rate_limit", lambda client: _count(client, name), otherwise=here)
     if calls > limit:
         CALLS_LIMITED.inc()
     return Allowance(limit, max(0, limit - calls), max(1, math.ceil(ends_in_s)), calls > limit)

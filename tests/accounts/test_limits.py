@@ -50,7 +50,7 @@ def test_a_call_too_many_is_429_and_says_when_to_come_back(alice: Caller) -> Non
     assert alice.get("me/").status_code == 200
 
 
-def test_another_minute_begins_when_the_last_has_ended(alice: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_minute_begins_when_the_last_has_ended(alice: Caller) -> None:
     caller = Caller(alice.user, rate_limit=1)
     assert caller.get("me/").status_code == 200
     refusal(caller.get("me/"), 429, "rate_limited")
@@ -58,6 +58,17 @@ def test_another_minute_begins_when_the_last_has_ended(alice: Caller, monkeypatc
     valkey.client().delete(valkey.key("calls", caller.key.pk))
 
     assert caller.get("me/").status_code == 200
+
+
+def test_a_minute_goes_on_when_valkey_goes_away_within_it(alice: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away() -> Any:
+        raise ConnectionError
+
+    caller = Caller(alice.user, rate_limit=2)
+    assert [caller.get("me/").status_code for _ in range(2)] == [200, 200]
+    monkeypatch.setattr(valkey, "client", away)
+
+    refusal(caller.get("me/"), 429, "rate_limited")
 
 
 def test_counts_of_this_process_begin_anew_after_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:

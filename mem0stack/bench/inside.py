@@ -56,6 +56,7 @@ def _record(everybody: Sequence[Owner], seed: int) -> list[_Statements]:
 
     from accounts.actors import Actor  # noqa: PLC0415
     from accounts.models import User  # noqa: PLC0415
+    from mem0stack.lib import prepared  # noqa: PLC0415
     from memories.search import search  # noqa: PLC0415
 
     draw = random.Random(seed)  # noqa: S311  no secret
@@ -66,7 +67,7 @@ def _record(everybody: Sequence[Owner], seed: int) -> list[_Statements]:
         statements: _Statements = []
 
         def record(execute: Any, sql: str, params: Any, many: bool, context: Any, to: _Statements = statements) -> Any:
-            to.append(context["cursor"].cursor.mogrify(sql, params) if params else sql)
+            to.append(prepared.spelt(sql, params))
             return execute(sql, params, many, context)
 
         with connection.execute_wrapper(record):

@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.backends.postgresql.base import ServerBindingCursor
 from django.db.models import QuerySet
+from psycopg import ClientCursor
 
 
 def cursor() -> Any:
@@ -23,6 +24,12 @@ def cursor() -> Any:
     wrapper: Any = connection
     made: Any = ServerBindingCursor
     return wrapper._prepare_cursor(made(wrapper.connection))
+
+
+def spelt(sql: str, values: Any) -> str:
+    """A statement with its values in it, for whoever looks at what was sent: the server is told them apart."""
+    connection.ensure_connection()
+    return ClientCursor(connection.connection).mogrify(sql, values) if values else sql
 
 
 class Rows:

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 from django.db import connection
-from django.test.utils import CaptureQueriesContext
 
 from accounts.actors import Actor, acting_as
+from mem0stack.lib import prepared
 from memories import outbox, services
 from memories.filters import parse
 from memories.models import Memory
@@ -73,11 +73,16 @@ def plans_of(actor: Actor, call: Callable[[], Any], *, about: str, run: bool = F
     """The plans of the statements that `call` sends and that hold `about`. None reads a large table from end to end.
 
     `run` has them run once more, so that their nodes hold what really happened."""
-    with CaptureQueriesContext(connection) as captured:
+    sent: list[str] = []
+
+    def note(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
+        sent.append(prepared.spelt(sql, params))
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(note):
         call()
     explained = []
-    for query in captured.captured_queries:
-        sql = query["sql"]
+    for sql in sent:
         if not re.match(r"\s*(SELECT|WITH|UPDATE|DELETE)\b", sql) or f"{about}" not in sql:
             continue
         with acting_as(actor), connection.cursor() as cursor:
@@ -114,7 +119,12 @@ def _vacuum(cursor: Any, table: str) -> None:
         if cursor.fetchone() == (True,):
             return
         time.sleep(0.1)
-    pytest.fail(f"{table} does not become visible as a whole")
+    cursor.execute(
+        "SELECT relpages, relallvisible, (SELECT array_agg((pid, state, backend_xmin, left(query, 80))::text)"
+        " FROM pg_stat_activity WHERE backend_xmin IS NOT NULL) FROM pg_class WHERE oid = %s::regclass",
+        [table],
+    )
+    pytest.fail(f"{table} does not become visible as a whole: {cursor.fetchone()}")
 
 
 def _fill_owner(cursor: Any, person: Person, size: int) -> None:

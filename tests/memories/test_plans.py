@@ -112,10 +112,11 @@ def many_rows(people: People) -> Iterator[None]:
 
 
 def _vacuum(cursor: Any, table: str) -> None:
-    """Until every page is known to be visible: PostgreSQL's own analyze at the same moment may hold some back."""
+    """Until the pages are known to be visible: PostgreSQL's own analyze at the same moment may hold some back, and a
+    table that grows by several pages at once may end in one that nothing was written to yet, which never counts."""
     for _ in range(200):
         cursor.execute(f"VACUUM {table}")
-        cursor.execute("SELECT relallvisible >= relpages FROM pg_class WHERE oid = %s::regclass", [table])
+        cursor.execute("SELECT relallvisible >= 0.98 * relpages FROM pg_class WHERE oid = %s::regclass", [table])
         if cursor.fetchone() == (True,):
             return
         time.sleep(0.1)

@@ -1,7 +1,7 @@
 """Texts to facts, by a model. Decides what the facts are and writes nothing."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -49,10 +49,11 @@ class Fact:
     sources: tuple[int, ...]
 
 
-def facts_in(model: Provider, sources: Sequence[Source]) -> list[Fact]:
+def facts_in(model: Provider, sources: Sequence[Source], *, before_call: Callable[[], None]) -> list[Fact]:
     """What these texts say that is worth keeping, each fact once; one call of the model for every 24,000 characters.
 
-    Calls out: never inside a transaction. Raises ProviderAway, BadAnswer.
+    Calls out: never inside a transaction. `before_call` is called before each: many of them take long, and whoever
+    waits may want to say that he is still there, or give up by raising. Raises ProviderAway, BadAnswer.
     """
     facts: dict[str, Fact] = {}
     for places in _portions(sources):
@@ -60,6 +61,7 @@ def facts_in(model: Provider, sources: Sequence[Source]) -> list[Fact]:
             {"role": "system", "content": _PROMPT},
             {"role": "user", "content": _numbered(sources, places)},
         ]
+        before_call()
         answer = model.chat(messages, response_format={"type": "json_object"})
         for fact in _facts(answer, places):
             known = facts.get(fact.text)

@@ -7,7 +7,7 @@ from celery.signals import worker_ready
 
 from mem0stack.lib import valkey
 from memories import access, embedding_spaces, outbox
-from memories.services import extracting
+from memories.services import extracting, operations
 from memories.services.purging import purge
 
 # There while a worker does its periodic work, which comes every 10 seconds.
@@ -46,7 +46,7 @@ def resume_operations() -> int:
     """Send again what was put off, got lost with its broker, or was left behind by a worker that died."""
     due = extracting.unfinished()
     for owner_id, operation_id in due:
-        extract.delay(owner_id, str(operation_id))
+        operations.send(owner_id, [operation_id])
     return len(due)
 
 

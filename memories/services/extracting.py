@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 # Seconds until the next try, after the first failure, the second, ...; then the operation has failed.
 BACK_OFF_S = (5, 30, 120, 600, 1800)
 MAX_ATTEMPTS = len(BACK_OFF_S) + 1
-# A worker that was killed while the model read has not said so; nobody reads for longer than this.
+# A worker that was killed while the model read has not said so. A living one says so before each call of the model.
 _ABANDONED_AFTER = timedelta(minutes=15)
 
 
@@ -43,13 +43,15 @@ class _Group:
     agent_id: str | None
     memories: Sequence[Any]
 
+    @property
+    def sources(self) -> list[Source]:
+        return [Source(memory.content, memory.speaker, memory.event_at) for memory in self.memories]
+
 
 def unfinished() -> list[tuple[int, UUID]]:
     """Owner and id of every operation that may be taken up now: never begun, put off until now, or abandoned."""
     with acting_as(Actor.system("operations: what is not finished")):
-        due = Q(state=OperationState.WAITING) & (Q(not_before=None) | Q(not_before__lte=Now()))
-        abandoned = Q(state=OperationState.RUNNING, updated_at__lt=Now() - _ABANDONED_AFTER)
-        return list(Operation.objects.filter(due | abandoned).order_by("id").values_list("owner_id", "id")[:1000])
+        return list(Operation.objects.filter(_due()).order_by("id").values_list("owner_id", "id")[:1000])
 
 
 def extract(owner_id: int, operation_id: UUID) -> str:
@@ -69,13 +71,25 @@ def extract(owner_id: int, operation_id: UUID) -> str:
         return "taken over"
 
 
+def _due() -> Q:
+    waiting = Q(state=OperationState.WAITING) & (Q(not_before=None) | Q(not_before__lte=Now()))
+    return waiting | Q(state=OperationState.RUNNING, updated_at__lt=Now() - _ABANDONED_AFTER)
+
+
 def _attempt(asker: Actor, operation_id: UUID, attempts: int) -> str:
+    if attempts > MAX_ATTEMPTS:
+        # Each worker that took it up died of it.
+        return _leave(asker, operation_id, attempts, OperationState.FAILED, error="abandoned")
     model = providers.configured("model")
     if model is None:
-        return _end(asker, operation_id, attempts, OperationState.SKIPPED, error="no_model")
+        return _leave(asker, operation_id, attempts, OperationState.SKIPPED, error="no_model")
+
+    def still_here() -> None:
+        _leave(asker, operation_id, attempts, OperationState.RUNNING)
+
     groups = _groups(asker, operation_id)
     try:
-        read = [(group, facts_in(model, [_source(memory) for memory in group.memories])) for group in groups]
+        read = [(group, facts_in(model, group.sources, before_call=still_here)) for group in groups]
     except providers.ProviderAway as error:
         return _put_off(asker, operation_id, attempts, error.reason, error.retry_after_s)
     except BadAnswer:
@@ -85,11 +99,9 @@ def _attempt(asker: Actor, operation_id: UUID, attempts: int) -> str:
 
 def _claim(asker: Actor, operation_id: UUID) -> int | None:
     """Which attempt this is, or None when the operation is done, not due, or in another worker's hands."""
-    due = Q(state=OperationState.WAITING) & (Q(not_before=None) | Q(not_before__lte=Now()))
-    abandoned = Q(state=OperationState.RUNNING, updated_at__lt=Now() - _ABANDONED_AFTER)
     with acting_as(asker):
         mine = Operation.objects.filter(owner_id=asker.owner_id, id=operation_id)
-        claimed = mine.filter(due | abandoned).update(
+        claimed = mine.filter(_due()).update(
             state=OperationState.RUNNING, attempts=F("attempts") + 1, not_before=None, updated_at=Now()
         )
         return mine.values_list("attempts", flat=True).get() if claimed else None
@@ -116,16 +128,12 @@ def _place(memory: Any, asker: Actor) -> str | None:
     return f"{memory.owner_name}/{memory.namespace_name}"
 
 
-def _source(memory: Any) -> Source:
-    return Source(memory.content, memory.speaker, memory.event_at)
-
-
 def _store(asker: Actor, operation_id: UUID, attempts: int, read: Sequence[tuple[_Group, Sequence[Fact]]]) -> str:
     def write() -> str:
         with acting_as(asker):
             drawn = [fact for group, facts in read for fact in _write(asker, group, facts)]
             result = {"facts": [fact for fact in drawn if "id" in fact], "refused": [f for f in drawn if "id" not in f]}
-            return _end(asker, operation_id, attempts, OperationState.DONE, result=result)
+            return _leave(asker, operation_id, attempts, OperationState.DONE, result=result)
 
     return again_after_deadlock(write)
 
@@ -166,14 +174,14 @@ def _put_off(asker: Actor, operation_id: UUID, attempts: int, reason: str, retry
         "extraction_failed", owner_id=asker.owner_id, operation_id=str(operation_id), reason=reason, attempts=attempts
     )
     if attempts >= MAX_ATTEMPTS:
-        return _end(asker, operation_id, attempts, OperationState.FAILED, error=reason)
+        return _leave(asker, operation_id, attempts, OperationState.FAILED, error=reason)
     wait_s = max(BACK_OFF_S[attempts - 1], retry_after_s or 0)
     later = Now() + timedelta(seconds=min(wait_s, BACK_OFF_S[-1]))
-    return _end(asker, operation_id, attempts, OperationState.WAITING, error=reason, not_before=later)
+    return _leave(asker, operation_id, attempts, OperationState.WAITING, error=reason, not_before=later)
 
 
-def _end(asker: Actor, operation_id: UUID, attempts: int, state: OperationState, **more: Any) -> str:
-    """Leave the operation in this state. Raises _TakenOver when another worker has it by now."""
+def _leave(asker: Actor, operation_id: UUID, attempts: int, state: OperationState, **more: Any) -> str:
+    """Leave the operation in this state, perhaps the one it is in. Raises _TakenOver when another worker has it."""
     with acting_as(asker):
         mine = Operation.objects.filter(
             owner_id=asker.owner_id, id=operation_id, state=OperationState.RUNNING, attempts=attempts

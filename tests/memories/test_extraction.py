@@ -245,6 +245,40 @@ def test_a_worker_that_died_while_the_model_read_leaves_nothing_and_another_goes
     assert len(alice.get("memories/").json()["results"]) == 2
 
 
+def test_a_long_reading_is_not_taken_for_abandoned_and_ends_when_another_has_it(
+    alice: Caller, model: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = [{"role": "user", "content": f"Part {n}. " + "word " * 3_900} for n in range(4)]
+    operation_id, _ = begin(alice, messages=long)
+    chat, seen = providers.Provider.chat, []
+
+    def slow(self: providers.Provider, *args: Any, **options: Any) -> str:
+        seen.append([one for _, one in extracting.unfinished()])
+        with acting_as(as_alice(alice)):
+            mine = Operation.objects.filter(owner_id=alice.user.pk, id=operation_id)
+            mine.update(updated_at=Now() - timedelta(minutes=14))
+            if len(seen) == 3:
+                mine.update(attempts=2)
+        return chat(self, *args, **options)
+
+    monkeypatch.setattr(providers.Provider, "chat", slow)
+    model.replies.extend([answer()] * 4)
+    assert extracting.extract(alice.user.pk, operation_id) == "taken over"  # type: ignore[arg-type]
+    assert seen == [[], [], []], "each call begins a new quarter of an hour; after the third it is another's"
+    assert len(model.calls) == 3
+
+
+def test_an_operation_that_kills_its_workers_fails_in_the_end(alice: Caller, model: OpenAIServer) -> None:
+    operation_id, _ = begin(alice, content="One.")
+    with acting_as(as_alice(alice)):
+        Operation.objects.filter(owner_id=alice.user.pk, id=operation_id).update(
+            state="running", attempts=extracting.MAX_ATTEMPTS, updated_at=Now() - timedelta(hours=1)
+        )
+    assert extracting.extract(alice.user.pk, operation_id) == "failed"  # type: ignore[arg-type]
+    assert alice.get(f"operations/{operation_id}/").json()["error"] == "abandoned"
+    assert model.calls == []
+
+
 def test_sources_that_are_gone_are_not_read(alice: Caller, model: OpenAIServer) -> None:
     operation_id, [source] = begin(alice, content="One.")
     alice.delete(f"memories/{source}/")

@@ -4,7 +4,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import httpx
 import psutil
@@ -19,7 +19,7 @@ from memories import services
 from memories.models import OutboxDelivery
 from memories.services import NewMemory
 from tests.people import People
-from tests.running import CHECKOUT, RunningService, running_service
+from tests.running import CHECKOUT, RunningService, running_service, wait_for
 
 Figures = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -46,13 +46,6 @@ def total(figures: Figures, name: str, **labels: str) -> float:
     return sum(
         value for (found, some), value in figures.items() if found == name and labels.items() <= dict(some).items()
     )
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float = 30) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.1)
 
 
 # Who may ask ------------------------------------------------------------------------------------------------------

@@ -199,8 +199,13 @@ def test_a_valkey_that_hangs_slows_no_more_than_three_writes(frail: RunningServi
 
 def test_a_killed_valkey_costs_nothing(frail: RunningService, seed: int) -> None:
     with loaded(frail, seed + 4) as load:
+        killed: set[int] = set()
         for _ in range(3):
-            os.kill(children(frail)["valkey"], signal.SIGKILL)
+            # Fifty writes may be done before the next one has started.
+            wait_for(lambda: "valkey" in children(frail) and children(frail)["valkey"] not in killed)
+            now = children(frail)["valkey"]
+            killed.add(now)
+            os.kill(now, signal.SIGKILL)
             load.wait_for_writes(50)
     assert not load.seen.failures()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from django.db import connection
 
 from mem0stack.lib import prepared
-from memories import outbox
+from memories import outbox, vector_indexes
 from memories.models import OutboxEvent
 
 
@@ -50,9 +50,12 @@ def fold(owner_id: int, events: Sequence[OutboxEvent]) -> None:
             "INSERT INTO memories_ownerstatistics AS s (id, owner_id, memories, terms, updated_at)"
             " VALUES (gen_random_uuid(), %s, %s, %s, statement_timestamp())"
             " ON CONFLICT (owner_id) DO UPDATE SET memories = s.memories + excluded.memories,"
-            " terms = s.terms + excluded.terms, updated_at = excluded.updated_at",
+            " terms = s.terms + excluded.terms, updated_at = excluded.updated_at"
+            " RETURNING memories, vector_index_at IS NOT NULL",
             [owner_id, memories, terms],
         )
+        total, is_indexed = cursor.fetchone()
+    vector_indexes.consider(total, is_indexed=is_indexed)
 
 
 outbox.register("statistics", fold, kinds={"memory"})

@@ -14,6 +14,9 @@ class OwnerStatistics(models.Model):
     owner = owner_key()
     memories = models.BigIntegerField(default=0)
     terms = models.BigIntegerField(default=0)
+    vector_index_at = models.DateTimeField(
+        null=True, blank=True, help_text="Since when searches may rely on a vector index of the owner's own."
+    )
     updated_at = models.DateTimeField(default=timezone.now)
 
     class Meta:

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("memories", "0006_relation_operation_attempts"),
+        ("memories", "0007_owner_terms"),
     ]
 
     operations = [

@@ -22,6 +22,8 @@ from mem0stack.lib.home import Home
 
 _FILLERS = 2
 _BACK_WITHIN_S = 60.0
+# The indexes of a million memories are built for a quarter of an hour.
+_WORKER_WITHIN_S = 3_600
 # These would lead it to somebody else's data.
 _FOREIGN = ("DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL", "NEO4J_URL", "SECRET_KEY", "MEM0_DB_ROLE", "MEM0_HOME")
 _TABLES = """
@@ -33,16 +35,18 @@ WHERE relkind = 'r' AND (starts_with(relname, 'memories_') OR starts_with(relnam
 class Host:
     """One service in one home."""
 
-    def __init__(self, home: Path, port: int, *, memories: int, seed: int) -> None:
+    def __init__(self, home: Path, port: int, owners: Sequence[Owner]) -> None:
         self.home = home
         self._port = port
-        self._corpus = (str(memories), str(seed))
+        self._corpus = (",".join(str(owner.size) for owner in owners), str(owners[0].seed))
+        self._indexes_from = settings.VECTOR_INDEX_FROM
         self.url = ""
         self.api_key = ""
 
-    def up(self) -> float:
-        """Seconds until everything was ready."""
+    def up(self, *, with_indexes: bool = True) -> float:
+        """Seconds until everything was ready. An index slows down what is loaded by the ten thousand."""
         began = time.perf_counter()
+        self._indexes_from = settings.VECTOR_INDEX_FROM if with_indexes else 0
         said = orjson.loads(self._manage("up", "--detach", "--json", "--port", str(self._port)))
         self.url, self.api_key = said["url"], said["api_key"]
         return time.perf_counter() - began
@@ -87,17 +91,37 @@ class Host:
     def settle(self) -> float:
         """What autovacuum and the worker would do in the next minutes, done now: then it is measured as it will be.
         Returns the seconds until the outbox was empty."""
-        began = time.perf_counter()
+        waiting = "SELECT count(*) FROM memories_outboxdelivery WHERE state = 'waiting'"
+        drained_s = self._wait_for_none(waiting, what="empty the outbox")
         with self.database() as database:
-            while _one(database, "SELECT count(*) FROM memories_outboxdelivery WHERE state = 'waiting'"):
-                if time.perf_counter() - began > 600:
-                    raise BenchError(f"The worker does not empty the outbox; {self.home}/logs/worker.log tells more.")
-                time.sleep(0.2)
-            drained_s = time.perf_counter() - began
             database.execute("VACUUM (ANALYZE)")
         with self.database(postgres.SUPERUSER) as database:
             database.execute("CHECKPOINT")
         return drained_s
+
+    def await_indexes(self) -> float:
+        """Seconds until every large owner had a vector index."""
+        missing = "SELECT count(*) FROM memories_ownerstatistics WHERE memories >= %d AND vector_index_at IS NULL"
+        if not self._indexes_from:
+            return 0.0
+        return self._wait_for_none(missing % self._indexes_from, what="build the vector indexes")
+
+    def forget_pages(self) -> None:
+        """Have the machine forget what it keeps of the database's files, while PostgreSQL is down: what is read next
+        comes from the disk."""
+        for path in Home(self.home).postgres_data.rglob("*"):
+            if path.is_file():
+                descriptor = os.open(path, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+                finally:
+                    os.close(descriptor)
+
+    def search_ms(self, key: str, query: str) -> float:
+        began = time.perf_counter()
+        _ask(self.url, key, "POST", "/api/v2/search/", {"query": query})
+        return (time.perf_counter() - began) * 1000
 
     def sizes(self) -> dict[str, int]:
         """Bytes of every table with its indexes."""
@@ -115,6 +139,18 @@ class Host:
             raise BenchError("The searches' SQL could not be run by itself; the reason is above.")
         found: dict[str, Any] = orjson.loads(output)
         return found
+
+    def curve(self, searches: int, progress: Callable[[dict[str, Any]], None]) -> list[dict[str, Any]]:
+        """What so many searches of each owner cost, the owners one after another; told of each as it is known."""
+        process = self._inside("curve", str(searches))
+        assert process.stdout is not None  # noqa: S101  it is a pipe
+        rows = []
+        for line in process.stdout:
+            rows.append(orjson.loads(line))
+            progress(rows[-1])
+        if process.wait():
+            raise BenchError("The searches could not be run; the reason is above.")
+        return rows
 
     def kill(self, part: str) -> float:
         """Seconds from `kill -9` of a part until it is well and every kind of call succeeds."""
@@ -134,6 +170,15 @@ class Host:
     def database(self, role: str = postgres.OWNER) -> psycopg.Connection[Any]:
         directory = str(Home(self.home).postgres_socket_dir)
         return psycopg.connect(host=directory, dbname=postgres.DATABASE, user=role, autocommit=True)
+
+    def _wait_for_none(self, count: str, *, what: str) -> float:
+        began = time.perf_counter()
+        with self.database() as database:
+            while _one(database, count):
+                if time.perf_counter() - began > _WORKER_WITHIN_S:
+                    raise BenchError(f"The worker does not {what}; {self.home}/logs/worker.log tells more.")
+                time.sleep(0.2)
+        return time.perf_counter() - began
 
     def _serves(self) -> bool:
         """One call of each kind; a connection each, as after a break."""
@@ -168,7 +213,7 @@ class Host:
     def _environ(self) -> dict[str, str]:
         foreign = {name + ending for name in _FOREIGN for ending in ("", "_FILE")}
         kept = {name: value for name, value in os.environ.items() if name not in foreign}
-        return kept | {"MEM0_HOME": str(self.home)}
+        return kept | {"MEM0_HOME": str(self.home), "VECTOR_INDEX_FROM": str(self._indexes_from)}
 
 
 def _balanced(owners: Sequence[Owner], parts: int) -> list[list[Owner]]:

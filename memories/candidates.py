@@ -18,6 +18,7 @@ from pgvector import HalfVector
 
 from accounts.actors import Actor
 from accounts.models import User
+from mem0stack.lib import prepared
 from memories.embedding_spaces import FarQuery
 from memories.embeddings import Vector
 from memories.filters import EVERYTHING, Filter, fields_named, to_q
@@ -96,12 +97,13 @@ def pool_of(scope: Scope, wanted: Wanted, *, at_least: int) -> Pool:
     }
     if far is not None:
         values |= {_Slot.FAR_VECTOR: HalfVector(far.vector).to_text(), _Slot.SPACE: far.space.id}
-    if scope.is_plain and far is None:
+    is_plain = scope.is_plain and far is None
+    if is_plain:
         statement = _plain_statement(in_project=scope.project is not None)
         values |= {_ANY_OWNER: scope.actor.owner_id, _ANY_PROJECT: scope.project}
     else:
         statement = _statement(scope, far)
-    with connection.cursor() as cursor:
+    with prepared.cursor() if is_plain else connection.cursor() as cursor:
         cursor.execute(statement.text, _filled(statement.parameters, values))
         rows = cursor.fetchall()
     return _as_pool(rows)

@@ -131,9 +131,8 @@ def save_change(
     mine = {"owner_id": memory.owner_id, "id": memory.id}
     Memory.objects.filter(**mine).update(**written)
     if {"content", "speaker", "tags"} & set(changes):
-        terms = document_terms(rows.embedded_text(memory))
         rows.remove_derived(memory, with_vectors=bool({"content", "speaker"} & set(changes)))
-        rows.write_terms(memory.owner_id, [(memory, terms)])
+        rows.write_derived(memory.owner_id, [(memory, rows.derive(memory))])
     after = dict(changes)
     if categories is not None:
         before["categories"] = sorted(memory.category_links.values_list("category__name", flat=True))

@@ -15,7 +15,7 @@ import orjson
 from django.db import connection
 
 from mem0stack.lib import prepared
-from memories import outbox
+from memories import outbox, vector_indexes
 from memories.models import OutboxEvent
 
 # Below so many memories an owner's own counts say little, and are blended with what is usual.
@@ -79,10 +79,12 @@ def fold(owner_id: int, events: Sequence[OutboxEvent]) -> None:
             " VALUES (gen_random_uuid(), %s, %s, %s, %s, statement_timestamp())"
             " ON CONFLICT (owner_id) DO UPDATE SET memories = s.memories + excluded.memories,"
             " terms = s.terms + excluded.terms, changes = s.changes + excluded.changes,"
-            " updated_at = excluded.updated_at RETURNING s.changes, s.counted_memories",
+            " updated_at = excluded.updated_at"
+            " RETURNING s.memories, s.changes, s.counted_memories, s.vector_index_at IS NOT NULL",
             [owner_id, memories, terms, len(events)],
         )
-        changes, counted = cursor.fetchone()
+        total, changes, counted, is_indexed = cursor.fetchone()
+    vector_indexes.consider(total, is_indexed=is_indexed)
     if changes > _RECOUNT_AT * counted:
         count_terms(owner_id)
 

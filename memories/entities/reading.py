@@ -42,7 +42,7 @@ def query_keys(text: str) -> list[str]:
     """
     keys = dict.fromkeys(key for thing in entities_of(text) for key in thing.keys)
     words = [word for token in tokens_of(text) if len(word := slug(token.text)) > 2]
-    for first, second in zip(words, [*words[1:], ""], strict=True):
+    for first, second in zip(words, [*words[1:], ""], strict=False):
         if first not in COMMON:
             keys.setdefault(first)
         if second and not (first in COMMON and second in COMMON):

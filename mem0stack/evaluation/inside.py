@@ -1,12 +1,13 @@
 """What evaluation does within the product, as a process of its own with the scratch home: `python -m ... JOB`.
 
 A job reads one JSON object from standard input and answers with JSON lines. `load` makes a user for each space and
-stores its turns; `ask` puts every question to `search()` and to the baselines.
+stores its turns; `ask` puts every question to `search()` and to the baselines; `pools` tells what search ranks.
 """
 
 import signal
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,18 +39,16 @@ def load(paths: list[Path]) -> None:
 def ask(paths: list[Path], ids: Mapping[str, Mapping[str, str]]) -> None:
     """A line for each question, in order: what was found with its score, how long it took, the baselines' rankings."""
     from mem0stack.evaluation.baselines import Corpus  # noqa: PLC0415  needs Django set up
-    from memories.filters import EVERYTHING, parse  # noqa: PLC0415
     from memories.search import search  # noqa: PLC0415
 
-    once = parse({"standing": {"in": ["current", "superseded"]}})
     for space in _spaces(paths):
         actor, keys = _opened(space, ids)
         corpus = Corpus(actor)
         search(actor, "warm up")
         for question in space.questions:
-            filters = once if question.is_past else EVERYTHING
+            scope = _scope(question)
             began = time.perf_counter()
-            result = search(actor, question.text, filters=filters, top_k=TOP_K, namespace=question.namespace)
+            result = search(actor, question.text, top_k=TOP_K, **scope)
             ms = (time.perf_counter() - began) * 1000
             others = corpus.rankings(question.text, namespace=question.namespace, is_past=question.is_past)
             _say(
@@ -59,6 +58,34 @@ def ask(paths: list[Path], ids: Mapping[str, Mapping[str, str]]) -> None:
                 scores=[hit.score for hit in result.hits],
                 baselines={name: [keys[id_] for id_ in ranking] for name, ranking in others.items()},
             )
+
+
+def pools(paths: list[Path], ids: Mapping[str, Mapping[str, str]]) -> None:
+    """The names of the columns, then for each question its candidates' keys and a table of float64: the signals, what
+    nudges add, and the plain columns of the calibration."""
+    import numpy as np  # noqa: PLC0415
+
+    from memories import ranking  # noqa: PLC0415  needs Django set up
+    from memories.search import pool  # noqa: PLC0415
+
+    plain = ("similarity", "coverage")
+    _say(signals=ranking.SIGNALS, plain=plain)
+    for space in _spaces(paths):
+        actor, keys = _opened(space, ids)
+        for asked in space.questions:
+            question, found = pool(actor, asked.text, **_scope(asked))
+            nudges = sum(ranking.nudges(question, found).values())
+            columns = [ranking.signals(question, found), nudges, *(getattr(found, name) for name in plain)]
+            table = np.column_stack(columns).astype(np.float64)
+            _say(keys=[keys[id_] for id_ in found.ids], table=b64encode(table.tobytes()).decode())
+
+
+def _scope(question: Any) -> dict[str, Any]:
+    """Where a question looks, and when it was asked."""
+    from memories.filters import EVERYTHING, parse  # noqa: PLC0415  needs Django set up
+
+    filters = parse({"standing": {"in": ["current", "superseded"]}}) if question.is_past else EVERYTHING
+    return {"namespace": question.namespace, "filters": filters, "asked_at": question.asked_at}
 
 
 def _opened(space: Any, ids: Mapping[str, Mapping[str, str]]) -> tuple[Any, dict[UUID, str]]:
@@ -94,8 +121,15 @@ def main(job: str) -> None:
     django.setup()
     if job == "load":
         load(paths)
+    elif job == "ask":
+        from memories import ranking  # noqa: PLC0415  needs Django set up
+
+        with ranking.using(ranking.load(asked["weights"] and Path(asked["weights"]))):
+            ask(paths, asked["ids"])
+    elif job == "pools":
+        pools(paths, asked["ids"])
     else:
-        ask(paths, asked["ids"])
+        raise SystemExit(f"There is no job {job!r}.")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
 _RANKING = {
     "recall_at_5": "r@5",
     "recall_at_10": "r@10",
@@ -15,6 +18,12 @@ _RANKING = {
 _SAID = {"abstained_right": "abstained, right", "abstained_wrong": "abstained, wrong"}
 _TIMES = {"p50_ms": "p50 ms", "p95_ms": "p95 ms"}
 _BY_KIND = "recall_at_10"
+
+
+def bars() -> Progress:
+    """How far a run is, beside what it prints."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True))
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -40,18 +49,29 @@ def _set(each: Mapping[str, Any]) -> Iterator[str]:
         ["percent", *systems],
         [[kind, *(percent(slices[kind][_BY_KIND]) for slices in systems.values())] for kind in ours],
     )
-    yield "Score of a hit (the first ten of each question), and how many of these hits answer:"
+    yield _reliability(each["reliability"]["overall"])
+
+
+def fitted(found: Mapping[str, Any]) -> str:
+    """How weights rank what they were not fitted on, then the weights."""
+    weights = [[signal, f"{weight:.3f}"] for signal, weight in found["weights"].items()]
+    parts = [part for name, held_out in found["held_out"].items() for part in _held_out(name, held_out)]
+    parts += ["Fitted on everything that may be:", table(["signal", "weight"], weights)]
+    calibration = ", ".join(f"{name} {value:g}" for name, value in found["calibration"].items())
+    return "\n\n".join([*parts, f"Calibration: {calibration}; answerable from {found['answerable']:g}."]) + "\n"
+
+
+def _held_out(name: str, held_out: Mapping[str, Any]) -> Iterator[str]:
+    headings = [*_RANKING.values(), *_SAID.values()]
+    yield f"### {name}: what was not fitted on"
     yield table(
-        ["score", "hits", "mean score", "answer"],
+        ["percent", "questions", *headings],
         [
-            [
-                f"{one['low']:.1f} to {one['low'] + 0.1:.1f}",
-                str(one["count"]),
-                *map(percent, (one["mean_score"], one["share_relevant"])),
-            ]
-            for one in each["reliability"]["overall"]
+            [slice_, str(row["questions"]), *(percent(row[key]) for key in (*_RANKING, *_SAID))]
+            for slice_, row in held_out["figures"].items()
         ],
     )
+    yield _reliability(held_out["reliability"])
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -71,6 +91,19 @@ def percent(share: float | None) -> str:
 def _row(name: str, found: Mapping[str, Any]) -> list[str]:
     times = ["" if found[key] is None else f"{found[key]:.1f}" for key in _TIMES]
     return [name, str(found["questions"]), *(percent(found[key]) for key in (*_RANKING, *_SAID)), *times]
+
+
+def _reliability(bins: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        [
+            f"{one['low']:.1f} to {one['low'] + 0.1:.1f}",
+            str(one["count"]),
+            *map(percent, (one["mean_score"], one["share_relevant"])),
+        ]
+        for one in bins
+    ]
+    title = "Score of a hit (the first ten of each question), and how many of these hits answer, in percent:"
+    return f"{title}\n\n{table(['score', 'hits', 'mean score', 'answer'], rows)}"
 
 
 def _padded(cells: Sequence[str], widths: Sequence[int]) -> list[str]:

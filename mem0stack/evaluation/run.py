@@ -23,12 +23,21 @@ OURS = "ours"
 _SHOWN = 10
 
 
-def evaluate(paths: Sequence[Path], progress: Progress) -> dict[str, Any]:
-    """The report that docs/evaluation.md describes. Raises InvalidArgument for files that are no sets, ScratchError."""
+def evaluate(paths: Sequence[Path], progress: Progress, weights: Path | None = None) -> dict[str, Any]:
+    """The report that docs/evaluation.md describes; ranked by what ships, or by the `weights` of `fit_ranking`. Raises
+    InvalidArgument for files that are no sets, ScratchError."""
     sets = read_sets(paths)
     with loaded(sets, paths, progress) as evaluation:
         total = sum(len(space.questions) for each in sets for space in each.spaces)
-        said = iter(list(progress.track(evaluation.run("ask"), total=total, description="Questions")))
+        said = iter(
+            list(
+                progress.track(
+                    evaluation.run("ask", weights=weights and str(weights.resolve())),
+                    total=total,
+                    description="Questions",
+                )
+            )
+        )
     return {
         "schema": SCHEMA,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -8,6 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ class Question:
     answers: frozenset[str]
     namespace: str | None = None
     is_past: bool = False
+    asked_at: datetime | None = None  # what "yesterday" is the day before of; None: now
     is_held_out: bool | None = None  # None: the set is not split, its conversations are left out one by one
 
     @property
@@ -126,6 +128,7 @@ def _facts(name: str, memories: Path, queries: Path) -> Space:
             answers=frozenset(row["answers"]),
             namespace=row["namespace"],
             is_past=row.get("past", False),
+            asked_at=datetime.fromisoformat(row["asked_at"]),
             is_held_out=row["held_out"],
         )
         for row in _lines(queries)

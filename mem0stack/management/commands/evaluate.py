@@ -6,8 +6,6 @@ from typing import Any
 
 import orjson
 from django.core.management.base import CommandError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mem0stack.embedded.scratch import ScratchError
 from mem0stack.evaluation import report
@@ -29,13 +27,13 @@ class Command(ServiceCommand):
             metavar="FILE",
             help="conversations in LoCoMo's format, or a folder with a set",
         )
+        parser.add_argument("--weights", type=Path, help="rank by this file of fit_ranking instead of what ships")
         parser.add_argument("--json", type=Path, help="write everything there, every question with what was found")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         try:
-            with Progress(*columns, console=Console(stderr=True)) as progress:
-                measured = evaluate(options["sets"], progress)
+            with report.bars() as progress:
+                measured = evaluate(options["sets"], progress, options["weights"])
         except ScratchError as error:
             raise CommandError(str(error)) from error
         if options["json"]:

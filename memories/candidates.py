@@ -35,6 +35,8 @@ _REACH = 2
 _K1, _B = 0.6, 0.3
 # Postings read for a query: past that its commonest words are left out. 20,000 of them take about 10 ms.
 _MAX_POSTINGS = 20_000
+# Memories read for a thing that the query names, the newest first.
+_MAX_MENTIONS = 1_000
 
 
 @dataclass(frozen=True)
@@ -57,16 +59,18 @@ class Scope:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is looked for: a unit vector, terms with their rarities, and where a provider embeds too, its vector."""
+    """What is looked for: a unit vector, terms with their rarities, keys of entities, and where a provider embeds too,
+    its vector."""
 
     vector: Vector
     terms: Sequence[str]
     rarities: Sequence[float]
-    mean_length: float
+    keys: Sequence[str]
+    corpus: Corpus
     far: FarQuery | None = None
 
 
-def wanted(vector: Vector, terms: Sequence[str], corpus: Corpus, far: FarQuery | None) -> Wanted:
+def wanted(vector: Vector, terms: Sequence[str], keys: Sequence[str], corpus: Corpus, far: FarQuery | None) -> Wanted:
     """The terms that are looked up, rarest first: as many as have `_MAX_POSTINGS` postings together, at least one."""
     ordered = sorted(terms, key=lambda term: corpus.frequencies.get(term, 0.0))
     kept: list[str] = []
@@ -76,7 +80,7 @@ def wanted(vector: Vector, terms: Sequence[str], corpus: Corpus, far: FarQuery |
         if kept and postings > _MAX_POSTINGS:
             break
         kept.append(term)
-    return Wanted(vector, kept, [corpus.rarity(term) for term in kept], corpus.mean_length, far)
+    return Wanted(vector, kept, [corpus.rarity(term) for term in kept], keys, corpus, far)
 
 
 def pool_of(scope: Scope, wanted: Wanted, *, at_least: int) -> Pool:
@@ -92,7 +96,9 @@ def pool_of(scope: Scope, wanted: Wanted, *, at_least: int) -> Pool:
         _Slot.OWNERS: [scope.actor.owner_id, *{share.owner_id for share in scope.shares}],
         _Slot.TERMS: list(wanted.terms),
         _Slot.RARITIES: [rarity / total for rarity in wanted.rarities],
-        _Slot.MEAN_LENGTH: wanted.mean_length,
+        _Slot.MEAN_LENGTH: wanted.corpus.mean_length,
+        _Slot.KEYS: list(wanted.keys),
+        _Slot.MEMORIES: float(wanted.corpus.memories),
         _Slot.EACH: max(_FROM_EACH_ARM, at_least),
     }
     if far is not None:
@@ -121,6 +127,8 @@ class _Slot(Enum):
     SPACE = auto()
     OWNER = auto()
     EACH = auto()
+    KEYS = auto()
+    MEMORIES = auto()
 
 
 @dataclass(frozen=True)
@@ -155,6 +163,9 @@ def _statement(scope: Scope, far: FarQuery | None) -> _Sql:
         ("named (owner_id, id, lexical, coverage)", _NAMED),
         ("near_by_vector", _nearest(arms)),
         ("best_by_words", _probed(arms, "SELECT owner_id, id, -lexical AS place FROM named")),
+        ("mentioned", _MENTIONED),
+        ("naming (owner_id, id, entities)", _NAMING),
+        ("best_by_entities", _probed(arms, "SELECT owner_id, id, -entities AS place FROM naming")),
     ]
     if far is not None:
         parts.append(("far", _far_distances(arms, far)))
@@ -261,16 +272,36 @@ _NAMED = _Sql(
     GROUP BY owner_id, memory_id""",
     (_Slot.TERMS, _Slot.RARITIES),
 )
+# The actor's own: what somebody shares shows no entities. A thing that is in more memories than these says little.
+_MENTIONED = _Sql(
+    f"""SELECT DISTINCT e.key, m.memory_id FROM memories_entity AS e CROSS JOIN LATERAL (
+        SELECT memory_id FROM memories_mention AS m WHERE m.owner_id = e.owner_id AND m.entity_id = e.id
+        ORDER BY memory_id DESC LIMIT {_MAX_MENTIONS}
+    ) AS m WHERE e.owner_id = %s AND e.key = ANY(%s)""",
+    (_Slot.OWNER, _Slot.KEYS),
+)
+_NAMING = _Sql(
+    """SELECT %s::bigint, memory_id, sum(rarity / total)
+    FROM mentioned JOIN (
+        SELECT key, rarity, sum(rarity) OVER () AS total FROM (
+            SELECT key, ln(1 + (greatest(%s, count(*)) - count(*) + 0.5::float8) / (count(*) + 0.5::float8)) AS rarity
+            FROM mentioned GROUP BY key
+        ) AS counted
+    ) AS rare USING (key) WHERE total > 0 GROUP BY memory_id""",
+    (_Slot.OWNER, _Slot.MEMORIES),
+)
 _SCORED = _Sql(
-    """SELECT owner_id, id, max(lexical) AS lexical, max(coverage) AS coverage
+    """SELECT owner_id, id, max(lexical) AS lexical, max(coverage) AS coverage, max(entities) AS entities
     FROM (
-        SELECT owner_id, id, true AS is_chosen, 0::float8 AS lexical, 0::float8 AS coverage FROM hit
-        UNION ALL SELECT owner_id, id, true, 0, 0 FROM beside
-        UNION ALL SELECT owner_id, id, false, lexical, coverage FROM named
+        SELECT owner_id, id, true AS is_chosen, 0::float8 AS lexical, 0::float8 AS coverage, 0::float8 AS entities
+        FROM hit
+        UNION ALL SELECT owner_id, id, true, 0, 0, 0 FROM beside
+        UNION ALL SELECT owner_id, id, false, lexical, coverage, 0 FROM named
+        UNION ALL SELECT owner_id, id, false, 0, 0, entities FROM naming
     ) AS seen GROUP BY owner_id, id HAVING bool_or(is_chosen)"""
 )
 _READ = """
-SELECT scored.owner_id, scored.id, m.speaker, -(m.embedding <#> %s::halfvec), lexical, coverage, {far},
+SELECT scored.owner_id, scored.id, m.speaker, -(m.embedding <#> %s::halfvec), lexical, coverage, entities, {far},
     CASE WHEN m.run_id IS NULL THEN 0
         ELSE hashtextextended(m.run_id, uuid_hash_extended(m.namespace_id, m.owner_id)) END,
     coalesce(m.seq, 0), extract(epoch FROM m.event_at)::float8, m.asks::int, m.says_when::int, m.term_count,
@@ -306,9 +337,9 @@ def _filled(parameters: Sequence[Any], values: Mapping[Any, Any]) -> list[Any]:
 
 
 def _as_pool(rows: Sequence[tuple[Any, ...]]) -> Pool:
-    columns = list(zip(*rows, strict=True)) if rows else [()] * 17
+    columns = list(zip(*rows, strict=True)) if rows else [()] * 18
     owner_ids, ids, speakers = columns[:3]
-    (similarity, lexical, coverage, far, run, seq, event_at, asks, says_when, length, *weights) = columns[3:]
+    (similarity, lexical, coverage, named, far, run, seq, event_at, asks, says_when, length, *weights) = columns[3:]
     quality, confidence, importance, pinned = (np.array(column, dtype=np.float64) for column in weights)
     return Pool(
         ids=ids,
@@ -317,7 +348,7 @@ def _as_pool(rows: Sequence[tuple[Any, ...]]) -> Pool:
         similarity=np.array(similarity, dtype=np.float64),
         lexical=np.array(lexical, dtype=np.float64),
         coverage=np.array(coverage, dtype=np.float64),
-        entities=np.zeros(len(ids)),
+        entities=np.array(named, dtype=np.float64),
         provider=np.array(far, dtype=np.float64),
         run=np.array(run, dtype=np.int64),
         seq=np.array(seq, dtype=np.int64),

@@ -20,6 +20,7 @@ import orjson
 from numpy.typing import NDArray
 
 from memories.dates import Period, periods_in
+from memories.entities import query_keys
 from memories.lexical import Word, query_terms, words
 
 Column = NDArray[np.float64]
@@ -70,6 +71,7 @@ class Question:
     text: str
     terms: Sequence[str]
     words: Sequence[Word]
+    keys: Sequence[str]
     periods: Sequence[Period]
     asks_when: bool
     asks_newest: bool
@@ -82,6 +84,7 @@ class Question:
             text=text,
             terms=query_terms(text),
             words=words(text),
+            keys=query_keys(text),
             periods=periods_in(text, asked_at),
             asks_when=_ASKS_WHEN.search(text) is not None,
             asks_newest=_ASKS_NEWEST.search(text) is not None,

@@ -181,7 +181,7 @@ def _pool(scope: Scope, question: Question, far: FarQuery | None, *, at_least: i
             corpus.rarity_of_word(()),
         )
     with SEARCH_STAGE_SECONDS.labels("candidates").time():
-        return candidates.pool_of(scope, wanted(vector, question.terms, corpus, far), at_least=at_least)
+        return candidates.pool_of(scope, wanted(vector, question.terms, question.keys, corpus, far), at_least=at_least)
 
 
 def _read(ranked: Ranked, pool: Pool, *, top_k: int, threshold: float, explain: bool) -> list[Hit]:

@@ -24,9 +24,10 @@ from rich.progress import Progress
 from mem0stack.evaluation import metrics
 from mem0stack.evaluation.logit import Array, Choice, fit_choice, fit_logistic, logistic
 from mem0stack.evaluation.metrics import Answered
-from mem0stack.evaluation.run import loaded
+from mem0stack.evaluation.run import loaded, slice_order
 from mem0stack.evaluation.sets import EvaluationSet, Question, read_sets
 from mem0stack.lib.errors import InvalidArgument
+from memories import ranking
 
 _TOP_K = 50
 # The hits that a caller sees who names no number: what a score means is fitted on them.
@@ -36,17 +37,42 @@ _WRONG_AT_MOST = 0.02
 
 
 @dataclass(frozen=True)
+class Candidates:
+    """A pool: keys; a row of signals for each; what nudges add, whatever the weights; and the plain columns that the
+    calibration looks at."""
+
+    keys: Sequence[str]
+    signals: Array
+    nudges: Array
+    similarity: Array
+    coverage: Array
+
+    def ranked(self, weights: Array, answers: frozenset[str]) -> "Ranked":
+        sums = self.signals @ weights + self.nudges
+        places = np.argsort(-sums, kind="stable")
+        keys = [self.keys[place] for place in places[:_TOP_K]]
+        features = ranking.evidence(sums, places, self.similarity, self.coverage)[places[:_TOP_K]]
+        return Ranked(keys, features, np.array([key in answers for key in keys], dtype=bool))
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The best 50: of each what its score is made from, and whether it answers."""
+
+    keys: Sequence[str]
+    features: Array
+    is_gold: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
 class Asked:
-    """A question with its candidates: their keys; a row of signals for each; what nudges add, whatever the weights; and
-    the plain columns that the calibration looks at."""
+    """A question with its candidates, and with a few of them, as an owner of a few memories would have it."""
 
     of: str  # the set's name
     fold: str  # what is left out together
     question: Question
-    keys: Sequence[str]
-    signals: Array
-    nudges: Array
-    plain: Array
+    pool: Candidates
+    few: Candidates
 
     @property
     def may_be_fitted(self) -> bool:
@@ -54,27 +80,19 @@ class Asked:
 
     @cached_property
     def choice(self) -> Choice:
-        is_gold = np.array([key in self.question.answers for key in self.keys], dtype=bool)
-        return Choice(self.signals, is_gold, self.nudges)
+        is_gold = np.array([key in self.question.answers for key in self.pool.keys], dtype=bool)
+        return Choice(self.pool.signals, is_gold, self.pool.nudges)
 
-    def ranked(self, weights: Array) -> "Ranked":
-        sums = self.signals @ weights + self.nudges
-        best = np.argsort(-sums, kind="stable")[:_TOP_K]
-        shown = best[:_SHOWN]
-        most = self.plain[shown].max(axis=0) if len(shown) else np.zeros(self.plain.shape[1])
-        features = np.column_stack([sums[best], np.tile(most, (len(best), 1))])
-        return Ranked(self, [self.keys[place] for place in best], features, self.choice.is_gold[best])
+    def answered(self, weights: Array) -> "Answer":
+        answers = self.question.answers
+        return Answer(self, self.pool.ranked(weights, answers), self.few.ranked(weights, answers))
 
 
 @dataclass(frozen=True)
-class Ranked:
-    """A question's best 50: of each what its score is made from (the sum, then the most of each plain column among the
-    first ten), and whether it answers."""
-
+class Answer:
     asked: Asked
-    keys: Sequence[str]
-    features: Array
-    is_gold: NDArray[np.bool_]
+    ranked: Ranked
+    of_few: Ranked
 
 
 @dataclass(frozen=True)
@@ -95,17 +113,16 @@ def fit_ranking(paths: Sequence[Path], progress: Progress) -> dict[str, Any]:
     sets = read_sets(paths)
     with loaded(sets, paths, progress) as evaluation:
         total = sum(len(space.questions) for each in sets for space in each.spaces)
-        said = iter(progress.track(evaluation.run("pools"), total=total + 1, description="Candidates"))
-        names = next(said)
-        asked = list(_asked(sets, said, len(names["signals"])))
+        said = list(progress.track(evaluation.run("pools"), total=total, description="Candidates"))
+    asked = list(_asked(sets, iter(said)))
     weights = _weights(asked)
-    unseen = ranked_unseen(asked)
+    unseen = answered_unseen(asked)
     calibration = calibrate([each for each in unseen if each.asked.may_be_fitted])
     return {
-        "weights": dict(zip(names["signals"], weights.round(4).tolist(), strict=True)),
+        "weights": dict(zip(ranking.SIGNALS, weights.round(4).tolist(), strict=True)),
         "calibration": {
             "intercept": round(calibration.intercept, 4),
-            **dict(zip(["slope", *names["plain"]], calibration.slopes.round(4).tolist(), strict=True)),
+            **dict(zip(ranking.CALIBRATED, calibration.slopes.round(4).tolist(), strict=True)),
         },
         "answerable": round(calibration.line, 4),
         "fitted_on": [
@@ -121,65 +138,68 @@ def fit_ranking(paths: Sequence[Path], progress: Progress) -> dict[str, Any]:
     }
 
 
-def held_out(unseen: Sequence[Ranked]) -> dict[str, dict[str, Any]]:
+def held_out(unseen: Sequence[Answer]) -> dict[str, dict[str, Any]]:
     """By set: figures by slice, and the reliability of the scores. Conversations whole, of split sets the half that is
     held out. Nothing that a figure is made of has seen its question, the calibration included."""
     outcomes: dict[str, dict[str, list[Answered]]] = defaultdict(lambda: defaultdict(list))
     scored: dict[str, list[tuple[float, bool]]] = defaultdict(list)
     for tested, rest in _parted(unseen):
         calibration = calibrate(rest)
-        for ranked in tested:
-            asked, scores = ranked.asked, calibration.scores(ranked)
+        for answer in tested:
+            asked, ranked = answer.asked, answer.ranked
+            scores = calibration.scores(ranked)
             is_answerable = bool(len(scores)) and bool(scores[0] >= calibration.line)
             for slice_ in asked.question.slices:
                 outcomes[asked.of][slice_].append(Answered(ranked.keys, asked.question.answers, is_answerable))
             scored[asked.of] += zip(scores[:_SHOWN].tolist(), ranked.is_gold[:_SHOWN].tolist(), strict=True)
     return {
         name: {
-            "figures": {slice_: metrics.figures(found).to_json() for slice_, found in slices.items()},
+            "figures": {
+                slice_: metrics.figures(slices[slice_]).to_json() for slice_ in sorted(slices, key=slice_order)
+            },
             "reliability": [asdict(one) for one in metrics.reliability(scored[name])],
         }
         for name, slices in outcomes.items()
     }
 
 
-def calibrate(ranked: Sequence[Ranked]) -> Calibration:
-    """Fitted on the first ten hits of each question. The line is the highest at which at most 2 % of the questions that
-    have an answer are called unanswerable, by the sets that hold unanswerable ones, where there are any."""
-    features = np.concatenate([each.features[:_SHOWN] for each in ranked])
-    is_gold = np.concatenate([each.is_gold[:_SHOWN] for each in ranked])
-    slopes, intercept = fit_logistic(features, is_gold)
-    open_calibration = Calibration(slopes, intercept, line=0.0)
-    telling = {each.asked.of for each in ranked if not each.asked.question.answers}
+def calibrate(answers: Sequence[Answer]) -> Calibration:
+    """Fitted on the first ten hits of each question, among all candidates and among a few. The line is the highest at
+    which at most 2 % of the questions that have an answer are called unanswerable, by the sets that hold unanswerable
+    ones, where there are any."""
+    pools = [ranked for answer in answers for ranked in (answer.ranked, answer.of_few)]
+    slopes, intercept = fit_logistic(
+        np.concatenate([ranked.features[:_SHOWN] for ranked in pools]),
+        np.concatenate([ranked.is_gold[:_SHOWN] for ranked in pools]),
+    )
+    without_line = Calibration(slopes, intercept, line=0.0)
+    telling = {answer.asked.of for answer in answers if not answer.asked.question.answers}
     best = sorted(
-        float(open_calibration.scores(each)[0]) if each.keys else 0.0
-        for each in ranked
-        if each.asked.question.answers and (not telling or each.asked.of in telling)
+        float(without_line.scores(answer.ranked)[0]) if answer.ranked.keys else 0.0
+        for answer in answers
+        if answer.asked.question.answers and (not telling or answer.asked.of in telling)
     )
     return Calibration(slopes, intercept, line=best[int(_WRONG_AT_MOST * len(best))])
 
 
-def ranked_unseen(asked: Sequence[Asked]) -> list[Ranked]:
-    """Every question ranked by weights that it had no part in."""
+def answered_unseen(asked: Sequence[Asked]) -> list[Answer]:
+    """Every question answered by weights that it had no part in."""
     found = []
     for fold in dict.fromkeys(each.fold for each in asked if each.may_be_fitted):
         weights = _weights([each for each in asked if each.fold != fold])
-        found += [each.ranked(weights) for each in asked if each.fold == fold]
+        found += [each.answered(weights) for each in asked if each.fold == fold]
     if kept := [each for each in asked if not each.may_be_fitted]:
         weights = _weights(asked)
-        found += [each.ranked(weights) for each in kept]
+        found += [each.answered(weights) for each in kept]
     return found
 
 
-def _parted(unseen: Sequence[Ranked]) -> Iterator[tuple[list[Ranked], list[Ranked]]]:
+def _parted(unseen: Sequence[Answer]) -> Iterator[tuple[list[Answer], list[Answer]]]:
     """What is measured, and what its calibration may be fitted on."""
-    may = [each for each in unseen if each.asked.may_be_fitted]
-    for fold in dict.fromkeys(each.asked.fold for each in may if each.asked.question.is_held_out is None):
-        yield (
-            [each for each in may if each.asked.fold == fold],
-            [each for each in may if each.asked.fold != fold],
-        )
-    if kept := [each for each in unseen if not each.asked.may_be_fitted]:
+    may = [answer for answer in unseen if answer.asked.may_be_fitted]
+    for fold in dict.fromkeys(answer.asked.fold for answer in may if answer.asked.question.is_held_out is None):
+        yield [each for each in may if each.asked.fold == fold], [each for each in may if each.asked.fold != fold]
+    if kept := [answer for answer in unseen if not answer.asked.may_be_fitted]:
         yield kept, may
 
 
@@ -192,14 +212,18 @@ def _weights(asked: Sequence[Asked]) -> Array:
         ) from error
 
 
-def _asked(sets: Sequence[EvaluationSet], said: Iterator[Mapping[str, Any]], width: int) -> Iterator[Asked]:
+def _asked(sets: Sequence[EvaluationSet], said: Iterator[Mapping[str, Any]]) -> Iterator[Asked]:
     for each in sets:
         for space in each.spaces:
             for number, question in enumerate(space.questions):
-                pool = next(said)
-                table = np.frombuffer(b64decode(pool["table"]), dtype=np.float64).reshape(len(pool["keys"]), -1)
-                signals, nudges, plain = table[:, :width], table[:, width], table[:, width + 1 :]
                 fold = space.name
                 if question.is_held_out is not None:
                     fold += " held out" if question.is_held_out else f" {number % _PARTS}"
-                yield Asked(each.name, fold, question, pool["keys"], signals, nudges, plain)
+                pool, few = map(_candidates, next(said)["pools"])
+                yield Asked(each.name, fold, question, pool, few)
+
+
+def _candidates(said: Mapping[str, Any]) -> Candidates:
+    width = len(ranking.SIGNALS)
+    table = np.frombuffer(b64decode(said["table"]), dtype=np.float64).reshape(len(said["keys"]), width + 3)
+    return Candidates(said["keys"], table[:, :width], *table[:, width:].T)

@@ -4,6 +4,7 @@ A job reads one JSON object from standard input and answers with JSON lines. `lo
 stores its turns; `ask` puts every question to `search()` and to the baselines; `pools` tells what search ranks.
 """
 
+import random
 import signal
 import sys
 import time
@@ -18,6 +19,9 @@ import orjson
 
 TOP_K = 50
 _APP = "evaluation"
+_SEED = 1
+# Candidates of an owner who has few memories.
+_FEW = (1, 2, 3, 5, 8, 16, 32, 64)
 
 
 def load(paths: list[Path]) -> None:
@@ -61,23 +65,35 @@ def ask(paths: list[Path], ids: Mapping[str, Mapping[str, str]]) -> None:
 
 
 def pools(paths: list[Path], ids: Mapping[str, Mapping[str, str]]) -> None:
-    """The names of the columns, then for each question its candidates' keys and a table of float64: the signals, what
-    nudges add, and the plain columns of the calibration."""
+    """For each question two pools, that of search and one of a few of its candidates, as an owner of a few memories
+    would have it: keys, and a table of float64 with the signals, what nudges add, and similarity and coverage."""
     import numpy as np  # noqa: PLC0415
 
     from memories import ranking  # noqa: PLC0415  needs Django set up
     from memories.search import pool  # noqa: PLC0415
 
-    plain = ("similarity", "coverage")
-    _say(signals=ranking.SIGNALS, plain=plain)
+    draw = random.Random(_SEED)  # noqa: S311  no secret
     for space in _spaces(paths):
         actor, keys = _opened(space, ids)
         for asked in space.questions:
-            question, found = pool(actor, asked.text, **_scope(asked))
-            nudges = sum(ranking.nudges(question, found).values())
-            columns = [ranking.signals(question, found), nudges, *(getattr(found, name) for name in plain)]
-            table = np.column_stack(columns).astype(np.float64)
-            _say(keys=[keys[id_] for id_ in found.ids], table=b64encode(table.tobytes()).decode())
+            question, whole = pool(actor, asked.text, **_scope(asked))
+            lines = []
+            for found in (whole, _few_of(whole, [keys[id_] in asked.answers for id_ in whole.ids], draw)):
+                nudges = sum(ranking.nudges(question, found).values())
+                columns = [ranking.signals(question, found), nudges, found.similarity, found.coverage]
+                table = np.column_stack(columns).astype(np.float64)
+                lines.append({"keys": [keys[id_] for id_ in found.ids], "table": b64encode(table.tobytes()).decode()})
+            _say(pools=lines)
+
+
+def _few_of(pool: Any, is_gold: list[bool], draw: random.Random) -> Any:
+    """Some of the candidates in their order, in half of the cases with one that answers, where there is any."""
+    gold = [place for place, answers in enumerate(is_gold) if answers]
+    places = [place for place, answers in enumerate(is_gold) if not answers]
+    places = draw.sample(places, min(len(places), draw.choice(_FEW)))
+    if gold and draw.random() < 0.5:
+        places = [draw.choice(gold), *places[1:]]
+    return pool.at(sorted(places))
 
 
 def _scope(question: Any) -> dict[str, Any]:

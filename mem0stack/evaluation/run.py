@@ -29,15 +29,8 @@ def evaluate(paths: Sequence[Path], progress: Progress, weights: Path | None = N
     sets = read_sets(paths)
     with loaded(sets, paths, progress) as evaluation:
         total = sum(len(space.questions) for each in sets for space in each.spaces)
-        said = iter(
-            list(
-                progress.track(
-                    evaluation.run("ask", weights=weights and str(weights.resolve())),
-                    total=total,
-                    description="Questions",
-                )
-            )
-        )
+        lines = evaluation.run("ask", weights=weights and str(weights.resolve()))
+        said = iter(list(progress.track(lines, total=total, description="Questions")))
     return {
         "schema": SCHEMA,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -135,7 +128,7 @@ def _report(each: EvaluationSet, asked: Sequence[tuple[Question, Mapping[str, An
         "sha256": each.digest,
         "memories": sum(space.size for space in each.spaces),
         "systems": {
-            system: {slice_: metrics.figures(slices[slice_]).to_json() for slice_ in sorted(slices, key=_order)}
+            system: {slice_: metrics.figures(slices[slice_]).to_json() for slice_ in sorted(slices, key=slice_order)}
             for system, slices in outcomes.items()
         },
         "reliability": {
@@ -156,6 +149,6 @@ def _report(each: EvaluationSet, asked: Sequence[tuple[Question, Mapping[str, An
     }
 
 
-def _order(slice_: str) -> tuple[int, str]:
+def slice_order(slice_: str) -> tuple[int, str]:
     """What cuts through all kinds comes before them."""
     return (SLICES.index(slice_), "") if slice_ in SLICES else (len(SLICES), slice_)

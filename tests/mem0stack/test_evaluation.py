@@ -18,6 +18,7 @@ from mem0stack.evaluation import metrics, report
 from mem0stack.evaluation.metrics import Answered, Bin
 from mem0stack.evaluation.sets import read_sets
 from mem0stack.lib.errors import InvalidArgument
+from memories import ranking
 from tests.running import CHECKOUT
 
 EVALUATION = CHECKOUT / "tests" / "evaluation"
@@ -255,4 +256,28 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path, number: signal.Signal
         run.kill()
 
     assert run.returncode != 0
+    assert _homes() == homes
+
+
+def test_weights_are_fitted_written_and_ranked_by(tmp_path: Path) -> None:
+    homes, weights, file = _homes(), tmp_path / "weights.json", tmp_path / "figures.json"
+    talks = [_conversation(tmp_path / "one.json"), _conversation(tmp_path / "two.json")]
+    run = _command("fit_ranking", *talks, "--out", weights)
+    printed, said = run.communicate(timeout=200)
+    assert run.returncode == 0, said
+    fitted = json.loads(weights.read_text())
+
+    assert "### two: what was not fitted on" in printed
+    assert tuple(fitted["weights"]) == ranking.SIGNALS
+    assert [(each["name"], each["questions"]) for each in fitted["fitted_on"]] == [("one", 2), ("two", 2)]
+    assert fitted["held_out"]["one"]["figures"]["overall"]["questions"] == 2
+    assert ranking.load(weights).weights == fitted["weights"]
+
+    # Turned round, what fits best comes last.
+    upside_down = {name: -weight for name, weight in fitted["weights"].items()} | {"length": 0.0, "asks": 0.0}
+    weights.write_text(json.dumps(fitted | {"weights": upside_down}))
+    run = _command("evaluate", talks[0], "--weights", weights, "--json", file)
+    _, said = run.communicate(timeout=200)
+    assert run.returncode == 0, said
+    assert json.loads(file.read_text())["sets"][0]["questions"][1]["found"][-1] == "D1:3"
     assert _homes() == homes

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mem0stack.evaluation.fitting import Asked, calibrate, held_out, ranked_unseen
+from mem0stack.evaluation.fitting import Asked, Candidates, answered_unseen, calibrate, held_out
 from mem0stack.evaluation.logit import Choice, fit_choice, fit_logistic, logistic
 from mem0stack.evaluation.sets import Question
 from mem0stack.lib.errors import InvalidArgument
@@ -90,13 +90,14 @@ def _asked(
         is_none = number >= count - none
         asked = replace(question, answers=frozenset() if is_none else frozenset(gold))
         signals = 0.1 * choice.signals if is_none else choice.signals
-        plain = signals[:, :1]
-        made.append(Asked(fold.partition(".")[0], fold, asked, keys, signals, choice.offsets, plain))
+        pool = Candidates(keys, signals, choice.offsets, signals[:, 0], np.zeros(len(keys)))
+        few = Candidates(keys[:3], signals[:3], choice.offsets[:3], signals[:3, 0], np.zeros(3))
+        made.append(Asked(fold.partition(".")[0], fold, asked, pool, few))
     return made
 
 
 def _figures(asked: list[Asked]) -> dict[str, Any]:
-    return {name: found["figures"] for name, found in held_out(ranked_unseen(asked)).items()}
+    return {name: found["figures"] for name, found in held_out(answered_unseen(asked)).items()}
 
 
 def test_a_conversation_is_measured_by_weights_that_the_others_gave() -> None:
@@ -128,7 +129,7 @@ def test_the_held_out_half_is_measured_and_never_fitted() -> None:
 
 def test_one_conversation_alone_cannot_be_measured() -> None:
     with pytest.raises(InvalidArgument, match="two conversations"):
-        held_out(ranked_unseen(_asked("talks.a", [1.0], count=5, seed=1)))
+        held_out(answered_unseen(_asked("talks.a", [1.0], count=5, seed=1)))
 
 
 def test_what_is_added_whatever_the_weights_is_not_learned_again() -> None:
@@ -144,9 +145,9 @@ def test_the_line_calls_few_answerable_questions_unanswerable() -> None:
         for part in range(4)
         for each in _asked(f"coding.{part}", [3.0], count=100, seed=part, is_held_out=False, none=30)
     ]
-    unseen = ranked_unseen(asked)
+    unseen = answered_unseen(asked)
     calibration = calibrate(unseen)
-    below = [each for each in unseen if calibration.scores(each)[0] < calibration.line]
+    below = [each for each in unseen if calibration.scores(each.ranked)[0] < calibration.line]
 
     assert sum(bool(each.asked.question.answers) for each in below) <= 0.02 * 280
     # Nothing stands out among their candidates, so many of them can be told.
@@ -155,7 +156,7 @@ def test_the_line_calls_few_answerable_questions_unanswerable() -> None:
 
 def test_a_calibrated_score_is_how_often_a_hit_answers() -> None:
     asked = [each for part in range(4) for each in _asked(f"talks.{part}", [2.0, 1.0], count=200, seed=part)]
-    reliability = held_out(ranked_unseen(asked))["talks"]["reliability"]
+    reliability = held_out(answered_unseen(asked))["talks"]["reliability"]
 
     for one in reliability:
         if one["count"] >= 100:

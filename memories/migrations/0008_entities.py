@@ -8,7 +8,7 @@ from mem0stack.lib.rls import composite_key, protect
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("memories", "0006_relation_operation_attempts"),
+        ("memories", "0007_owner_terms"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

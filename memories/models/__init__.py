@@ -34,7 +34,7 @@ from memories.models.fields import (
 from memories.models.memory import App, Category, Memory, MemoryCategory, MemoryHistory, MemoryTerm, Namespace
 from memories.models.relations import Entity, Mention, Relation
 from memories.models.sharing import AccessLog, Feedback, Share
-from memories.models.statistics import OwnerStatistics
+from memories.models.statistics import OwnerStatistics, OwnerTerm
 
 __all__ = [
     "AccessAction",
@@ -65,6 +65,7 @@ __all__ = [
     "OutboxDelivery",
     "OutboxEvent",
     "OwnerStatistics",
+    "OwnerTerm",
     "PERSONAL",
     "ProviderKind",
     "ProviderSettings",

@@ -32,6 +32,7 @@ from memories.models import (
     Mention,
     OutboxDelivery,
     OwnerStatistics,
+    OwnerTerm,
     ProviderSettings,
     Share,
 )
@@ -48,6 +49,7 @@ WITHOUT_PAGE = {
     MemoryTerm: "postings, which follow from the text",
     Mention: "shown on the entity's page",
     OwnerStatistics: "counted by the worker",
+    OwnerTerm: "counted by the worker",
 }
 # Nobody's rows, with tests of their own in test_admin_providers.py.
 OF_THE_INSTANCE = {EmbeddingSpace, ProviderSettings}

@@ -307,7 +307,7 @@ def _raw_values(pool: Pool) -> dict[str, Column]:
 
 
 def _z(values: Column) -> Column:
-    spread = values.std()
+    spread = values.std() if len(values) else 0.0
     scored: Column = (values - values.mean()) / spread if spread > 1e-9 else np.zeros_like(values)
     return scored
 

@@ -10,6 +10,7 @@ from memories.models import (
     NAME_LENGTH,
     REASON_LENGTH,
     AccessAction,
+    EntityKind,
     Event,
     Kind,
     OperationKind,
@@ -259,6 +260,23 @@ class RelationReply(serializers.Serializer[Any]):
     relation = serializers.ChoiceField(choices=RelationKind.choices)
     target = serializers.UUIDField()
     created_at = serializers.DateTimeField()
+
+
+class EntityReply(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    kind = serializers.ChoiceField(choices=EntityKind.choices)
+    key = serializers.CharField(help_text="The canonical form; equal keys are the same thing.")
+    name = serializers.CharField(help_text="As it was written first.")
+    aliases = serializers.ListField(child=serializers.CharField(), help_text="Keys of what else it is called.")
+
+
+class EntityMemoriesReply(serializers.Serializer[Any]):
+    """An entity and a page of the memories that name it."""
+
+    entity = EntityReply()
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
+    results = MemoryReply(many=True)
 
 
 class FeedbackReply(serializers.Serializer[Any]):

@@ -4,7 +4,7 @@ Code is told by its spelling (`memories.entities.code`), prose by capital letter
 (`memories.entities.prose`). Whatever finds nothing else under a name still finds it as a `name`. Linear in the text.
 """
 
-from memories.entities.found import MAX_KEY, MAX_NAME, EntityKind, Found
+from memories.entities.found import MAX_KEY, MAX_NAME, EntityKind, Found, key_of
 from memories.entities.reading import MAX_ENTITIES, entities_of, query_keys
 
-__all__ = ["MAX_ENTITIES", "MAX_KEY", "MAX_NAME", "EntityKind", "Found", "entities_of", "query_keys"]
+__all__ = ["MAX_ENTITIES", "MAX_KEY", "MAX_NAME", "EntityKind", "Found", "entities_of", "key_of", "query_keys"]

@@ -6,7 +6,7 @@ One token at a time, without what stands around it. Every pattern reads its toke
 import re
 from functools import lru_cache
 
-from memories.entities.found import EntityKind, Found, found, slug
+from memories.entities.found import EntityKind, Found, found, key_of
 from memories.entities.words import (
     CODE_PREFIXES,
     COMMON,
@@ -94,18 +94,15 @@ def of_token(token: str, *, quoted: bool) -> tuple[Found, ...]:
     return _one(_plain(token, quoted=quoted))
 
 
-def command(words: list[str], *, quoted: bool) -> Found | None:
-    """The program and its subcommand, where these words call one. Unquoted, a program that is also a word of English is
-    called only where a subcommand or a flag follows."""
-    program = words[0].rsplit("/", 1)[-1] if words[0].startswith(("/", "./")) is False else words[0]
+def command(words: list[str]) -> Found | None:
+    """The program and its subcommand, where these words begin with a program that is known."""
+    program = words[0].rsplit("/", 1)[-1] if words[0].startswith(("/usr/", "/bin/", "/opt/")) else words[0]
     if program not in PROGRAMS:
         return None
-    rest = words[1:]
-    subcommand = rest[0] if rest and _SUBCOMMAND.fullmatch(rest[0]) else ""
-    if program in _WITHOUT_SUBCOMMANDS:
-        subcommand = ""
-    name = f"{program} {subcommand}".strip()
-    return found(EntityKind.COMMAND, name, parts=(program,) if subcommand else ())
+    subcommand = words[1] if len(words) > 1 and program not in _WITHOUT_SUBCOMMANDS else ""
+    if not _SUBCOMMAND.fullmatch(subcommand):
+        return found(EntityKind.COMMAND, program)
+    return found(EntityKind.COMMAND, f"{program} {subcommand}", parts=(program,))
 
 
 _SUBCOMMAND = re.compile(r"[a-z][a-z0-9]*(?:[-:][a-z0-9]+)*")
@@ -194,7 +191,9 @@ def _flag(token: str) -> tuple[Found, ...]:
     if match := _LONG_FLAG.fullmatch(token) or _DEFINITION.fullmatch(token):
         value = of_token(match[2], quoted=False) if match[2] else ()
         return (
-            found(EntityKind.FLAG, match[1], key="--" + slug(match[1]) if match[1][1] == "-" else "-" + slug(match[1])),
+            found(
+                EntityKind.FLAG, match[1], key="--" + key_of(match[1]) if match[1][1] == "-" else "-" + key_of(match[1])
+            ),
             *value,
         )
     if _SHORT_FLAG.fullmatch(token):
@@ -230,7 +229,7 @@ def _with_at(token: str) -> tuple[Found, ...]:
     if _SCOPED.fullmatch(token):
         return (found(EntityKind.PACKAGE, token, parts=(token.rsplit("/", 1)[1],)),)
     if match := _NPM.fullmatch(token):
-        return (found(EntityKind.PACKAGE, token, key=slug(match[1])),)
+        return (found(EntityKind.PACKAGE, token, key=key_of(match[1])),)
     if (match := _EMAIL.fullmatch(token)) and match[2].rsplit(".", 1)[1].casefold() in TOP_DOMAINS:
         return (found(EntityKind.EMAIL, token, parts=(match[2],)),)
     if match := _AT_HOST.fullmatch(token):
@@ -242,7 +241,7 @@ def _with_at(token: str) -> tuple[Found, ...]:
 
 def _assignment(token: str) -> tuple[Found, ...]:
     if match := _REQUIREMENT.fullmatch(token):
-        return (found(EntityKind.PACKAGE, token, key=slug(match[1])),)
+        return (found(EntityKind.PACKAGE, token, key=key_of(match[1])),)
     if match := _ASSIGNMENT.fullmatch(token):
         value = of_token(match[2].strip("\"'"), quoted=False) if match[2] else ()
         return (found(EntityKind.VARIABLE, match[1]), *value)
@@ -256,7 +255,7 @@ def _call(token: str, *, quoted: bool) -> Found | None:
     name, opened, _ = token.partition("(")
     if not opened:
         if match := _EXTRA.fullmatch(token):
-            return found(EntityKind.PACKAGE, token, key=slug(match[1]))
+            return found(EntityKind.PACKAGE, token, key=key_of(match[1]))
         return _plain(token.partition("[")[0], quoted=quoted) if token[0] != "[" else None
     name = name.replace("::", ".").replace("->", ".").rstrip("!").strip(".")
     if "[" in name or "/" in name or not name:
@@ -282,9 +281,9 @@ def _path(token: str, *, quoted: bool) -> tuple[Found, ...]:
     if _CHUNKS.search(path):
         return ()
     if match := _IMAGE.fullmatch(path):
-        return (found(EntityKind.PACKAGE, path, key=slug(match[1]), parts=(match[1].rsplit("/", 1)[1],)),)
+        return (found(EntityKind.PACKAGE, path, key=key_of(match[1]), parts=(match[1].rsplit("/", 1)[1],)),)
     if path.startswith("origin/"):
-        return (found(EntityKind.BRANCH, path, key=slug(path[7:])),)
+        return (found(EntityKind.BRANCH, path, key=key_of(path[7:])),)
     if _BRANCH.fullmatch(path) and not _has_extension(path):
         return (found(EntityKind.BRANCH, path),)
     host = path.split("/", 1)[0]
@@ -350,7 +349,7 @@ def _plain(token: str, *, quoted: bool) -> Found | None:
         return found(EntityKind.ERROR, token)
     if ":" in token:
         if (match := _IMAGE.fullmatch(token)) and "." not in match[1]:
-            return found(EntityKind.PACKAGE, token, key=slug(match[1]))
+            return found(EntityKind.PACKAGE, token, key=key_of(match[1]))
         token = token.split(":", 1)[0]
     if _ADDRESS.fullmatch(token) or token == _THIS_HOST:
         return found(EntityKind.HOST, token)

@@ -58,10 +58,10 @@ class Found:
 
 def found(kind: EntityKind, name: str, *, key: str | None = None, parts: tuple[str, ...] = ()) -> Found:
     """A thing by its name; its key follows from that where none is given. `parts` of the name become aliases."""
-    key = _cut(slug(name) if key is None else key)
+    key = _cut(key_of(name) if key is None else key)
     aliases: dict[str, Found] = {}
     for part in parts:
-        alias = _cut(slug(part))
+        alias = _cut(key_of(part))
         if alias not in ("", key) and alias not in aliases:
             aliases[alias] = Found(_kind_of_part(kind, part), alias, part[:MAX_NAME])
     return Found(kind, key, name[:MAX_NAME], tuple(aliases.values()))
@@ -76,7 +76,7 @@ def _kind_of_part(kind: EntityKind, part: str) -> EntityKind:
 
 
 @lru_cache(maxsize=8_192)
-def slug(name: str) -> str:
+def key_of(name: str) -> str:
     """The canonical form: `psycopg_pool`, `psycopg-pool` and `Psycopg Pool` are one."""
     if not name.isascii():
         name = unicodedata.normalize("NFKC", name)

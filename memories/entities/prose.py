@@ -203,6 +203,8 @@ class Surroundings:
 
     def __init__(self, tokens: list[Token]) -> None:
         self._tokens = tokens
+        # What has a capital letter although no sentence begins with it.
+        self.within = {token.text for token in tokens if not token.is_first}
         small = [token.text for token in tokens if token.text.islower()]
         # A German noun has a capital letter whether it names somebody or not.
         self.is_german = sum(word in GERMAN for word in small) * 6 > len(small) or any(
@@ -303,12 +305,17 @@ def _end_of_name(tokens: list[Token], place: int, around: Surroundings) -> int:
     return end
 
 
+_NUMBERED = _ISSUE_WORDS | _STATUS_WORDS | frozenset(("code", "figure", "section", "chapter", "table", "step", "page"))
+
+
 def _starts_upper(tokens: list[Token], place: int) -> bool:
     return place < len(tokens) and not tokens[place].span and tokens[place].text[0].isupper()
 
 
 def _is_counted(tokens: list[Token], place: int) -> bool:
     """Whether a number counts what follows it, instead of naming a model."""
+    if tokens[place - 1].text.casefold() in _NUMBERED:
+        return True
     if not tokens[place].text.isdecimal():
         return False
     if len(tokens[place].text) > 2 or tokens[place].text[0] == "0":
@@ -373,7 +380,7 @@ def _typed(tokens: list[Token], start: int, end: int, around: Surroundings) -> F
     if around.is_german:
         return None
     if single:
-        return _single(words[0], before, after, tokens[start], tokens)
+        return _single(words[0], before, after, tokens[start], around)
     if all(_is_plain(word) or word.casefold() in _CONNECTORS for word in words) and tokens[start].is_first:
         return None
     if after in PERSON_VERBS or before in _BEFORE_PERSON or tokens[end - 1].is_possessive:
@@ -405,7 +412,7 @@ _BEFORE_PLACE = frozenset(["in", "near"])
 _BEFORE_ORGANISATION = frozenset(["at", "from", "joined", "joins", "join", "for"])
 
 
-def _single(word: str, before: str, after: str, token: Token, tokens: list[Token]) -> Found | None:
+def _single(word: str, before: str, after: str, token: Token, around: Surroundings) -> Found | None:
     """One word that no list knows."""
     folded = word.casefold()
     if len(word) < 3 or not any(letter.islower() for letter in word):
@@ -420,8 +427,7 @@ def _single(word: str, before: str, after: str, token: Token, tokens: list[Token
     if after in PERSON_VERBS or token.is_possessive:
         return None if token.is_first and _is_plain(word) else _person([word])
     if token.is_first:
-        is_repeated = any(other.text == word and not other.is_first for other in tokens)
-        return found(EntityKind.NAME, word) if is_repeated and not _is_plain(word) else None
+        return found(EntityKind.NAME, word) if word in around.within and not _is_plain(word) else None
     if before in _BEFORE_PLACE:
         return found(EntityKind.PLACE, word)
     if before in ("at", "joined", "joins"):

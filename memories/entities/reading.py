@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 from memories.entities import code, prose, unspaced
-from memories.entities.found import EntityKind, Found, found, slug
+from memories.entities.found import EntityKind, Found, found, key_of
 from memories.entities.tokens import MAX_CHARACTERS, Token, tokens_of
 from memories.entities.words import COMMON, PLAIN_WORDS_TOO, PRODUCTS, PROGRAMS, SMALL_IS_A_WORD, SUBCOMMANDS
 
@@ -41,12 +42,9 @@ def query_keys(text: str) -> list[str]:
     names is for the owner's entities to say.
     """
     keys = dict.fromkeys(key for thing in entities_of(text) for key in thing.keys)
-    words = [word for token in tokens_of(text) if len(word := slug(token.text)) > 2]
-    for first, second in zip(words, [*words[1:], ""], strict=False):
-        if first not in COMMON:
-            keys.setdefault(first)
-        if second and not (first in COMMON and second in COMMON):
-            keys.setdefault(f"{first}-{second}")
+    words = [word for token in tokens_of(text) if len(word := key_of(token.text)) > 2]
+    keys |= dict.fromkeys(f"{first}-{second}" for first, second in pairwise(words))
+    keys |= dict.fromkeys(word for word in words if word not in COMMON)
     return list(keys)[:_MAX_QUERY_KEYS]
 
 
@@ -111,7 +109,7 @@ def _in_backticks(text: str, tokens: list[Token], start: int, end: int) -> Itera
         if calls and (word == "$" or word == "sudo" or ("=" in word and word.split("=", 1)[0].isupper())):
             yield from code.of_token(word, quoted=False)
             continue
-        if calls and (called := code.command(words[place:], quoted=True)):
+        if calls and (called := code.command(words[place : place + 2])):
             yield called
         else:
             yield from code.of_token(word, quoted=False)
@@ -172,4 +170,4 @@ def _called(tokens: list[Token], place: int) -> Found | None:
     is_certain = following_word in SUBCOMMANDS or following_word.startswith("-")
     if not is_certain and (program in PLAIN_WORDS_TOO or program in PRODUCTS or not token.text.islower()):
         return None
-    return code.command([program, *(words[1:] if is_certain else ())], quoted=False)
+    return code.command([program, *(words[1:] if is_certain else ())])

@@ -56,7 +56,7 @@ def _read(text: str, start: int, end: int, span: int, begins: bool, made: list[T
             made.append(Token(raw, at, span, begins, False, False))
             begins = False
             continue
-        token = _bare(raw)
+        token = _bare(raw) if len(raw) <= _LONGEST else ""
         if not token:
             if made:
                 made[-1].is_last = True
@@ -75,6 +75,8 @@ def _read(text: str, start: int, end: int, span: int, begins: bool, made: list[T
     return begins
 
 
+# What is longer is data, and names nothing.
+_LONGEST = 400
 _ABBREVIATIONS = frozenset(
     ["dr", "mr", "mrs", "ms", "prof", "st", "sr", "jr", "no", "nr", "vs", "ca", "ing", "bzw", "inc", "ltd"]
 )

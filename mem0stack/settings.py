@@ -319,6 +319,7 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": r"/api/v2",
     "ENUM_NAME_OVERRIDES": {
         "KindEnum": "memories.models.Kind.choices",
+        "EntityKindEnum": "memories.models.EntityKind.choices",
         "StateEnum": "memories.models.State.choices",
         "StandingEnum": "memories.models.Standing.choices",
         "OperationKindEnum": "memories.models.OperationKind.choices",

@@ -10,6 +10,7 @@ import threading
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 
@@ -58,6 +59,24 @@ def query_terms(text: str) -> list[str]:
     return terms
 
 
+@dataclass(frozen=True)
+class Word:
+    """A word of a text: where it stands, how it reads without case, and its terms; those that are dropped have none."""
+
+    start: int
+    end: int
+    text: str
+    terms: tuple[str, ...]
+
+
+def words(text: str) -> list[Word]:
+    """The words of a query with their terms, in order: to weigh what is made of them."""
+    return [
+        Word(found.start(), found.end(), found[0].casefold().replace("’", "'"), tuple(_terms(found[0])))
+        for found in _WORD.finditer(text)
+    ]
+
+
 def tag_term(tag: str) -> str:
     """The posting of a tag: `tag:<tag>`, exactly as written, cut like every term. No text can produce it."""
     return _cut(_TAG + tag)
@@ -70,6 +89,9 @@ def length(terms: Mapping[str, int]) -> int:
     `snake_case` is as long as the same text with spaces.
     """
     return sum(tf for term, tf in terms.items() if _JOINERS.isdisjoint(term))
+
+
+_WORD = re.compile(r"\w+(?:['’]\w+)*")
 
 
 # --- from text to chunks

@@ -100,6 +100,21 @@ class RelationQuerySet(models.QuerySet[Any]):
         return self.filter(owner_id=actor.owner_id, source_id__in=own, target_id__in=own)
 
 
+class EntityQuerySet(models.QuerySet[Any]):
+    def known_to(self, actor: Actor) -> "EntityQuerySet":
+        """What the actor's own memories name, those alone that are in reach of their key. Never shared."""
+        memories: Any = _rows("Memory")
+        own = (
+            memories.owned_by(actor)
+            .alive()
+            .filter(owner_id=models.OuterRef("owner_id"), id=models.OuterRef("memory_id"))
+        )
+        mentions = _rows("Mention").filter(
+            models.Exists(own), owner_id=models.OuterRef("owner_id"), entity_id=models.OuterRef("id")
+        )
+        return self.filter(models.Exists(mentions), owner_id=actor.owner_id)
+
+
 class MemoryQuerySet(models.QuerySet[Any]):
     def visible_to(self, actor: Actor) -> "MemoryQuerySet":
         """Everything this actor may see: their own rows in any state, and what others share with them now."""

@@ -15,7 +15,7 @@ from accounts.actors import Actor, acting_as
 from accounts.models import ApiKey, Scope, User
 from mem0stack.lib.rest import dumps
 from memories import access, outbox, services
-from memories.models import PERSONAL, App, Category, EmbeddingSpace, Memory, MemoryEmbedding, Relation
+from memories.models import PERSONAL, App, Category, EmbeddingSpace, Memory, MemoryEmbedding, Mention, Relation
 from memories.services import NewMemory
 from tests.guard import PROTECTED_TABLES
 
@@ -97,6 +97,8 @@ class Space:
     operations: dict[str, UUID]
     feedback: dict[str, UUID]
     relations: dict[str, UUID]
+    # The speakers, who are persons.
+    entities: dict[str, UUID]
 
     def word(self, place: str, field: str) -> str:
         return f"canary-{self.owner.name}-{place}-{field}"
@@ -105,7 +107,7 @@ class Space:
     def ids(self) -> dict[str, UUID]:
         groups = {"memory": self.memories, "share": self.shares, "category": self.categories}
         groups |= {"app": self.apps, "key": self.keys, "operation": self.operations, "feedback": self.feedback}
-        groups |= {"relation": self.relations}
+        groups |= {"relation": self.relations, "entity": self.entities}
         return {f"{place} {group}": found for group, some in groups.items() for place, found in some.items()}
 
     def secrets(self) -> set[str]:
@@ -121,7 +123,7 @@ class Space:
 
     def within(self, place: str) -> set[str]:
         """What of it a key sees that is limited to this place's namespace."""
-        ids = (self.memories, self.shares, self.categories, self.apps, self.operations, self.relations)
+        ids = (self.memories, self.shares, self.categories, self.apps, self.operations, self.relations, self.entities)
         seen = {self.word(place, field) for field in FIELDS} | {str(group[place]) for group in ids if place in group}
         # What lies in the shared namespace and is out of use: the owner's, all the same.
         return (
@@ -140,7 +142,7 @@ FIELDS = (
 
 def fill(owner: Person, grantee: Person) -> Space:
     """At least one row of this person's in every protected table, and what nobody else may see in every text."""
-    space = Space(owner, grantee, *({} for _ in range(8)))
+    space = Space(owner, grantee, *({} for _ in range(9)))
     actor = owner.actor
     for place in PLACES:
         namespace = PERSONAL if place == "lone" else space.word("open" if place in OUT_OF_USE else place, "namespace")
@@ -188,6 +190,7 @@ def fill(owner: Person, grantee: Person) -> Space:
         space.relations |= {
             f"hidden from {names[r.target_id]}": r.pk for r in Relation.objects.filter(owner_id=owner.id)
         }
+        space.entities |= {names[m.memory_id]: m.entity_id for m in Mention.objects.filter(owner_id=owner.id)}
         for memory_id in space.memories.values():
             MemoryEmbedding.objects.create(
                 owner_id=owner.id, memory_id=memory_id, space=of_old, memory_version=1, embedding=[0.6, 0.8]

@@ -59,6 +59,11 @@ CALLS: dict[str, Call] = {
     "operations": lambda alice, ids: alice.get("operations/", {"state": "waiting"}),
     "operation": lambda alice, ids: alice.get(f"operations/{ids['operation']}/"),
     "relations": lambda alice, ids: alice.get("relations/", {"source": ids["memory"]}),
+    "entities": lambda alice, ids: alice.get("entities/", {"q": "one", "kind": "path"}),
+    "entity": lambda alice, ids: alice.get(f"entities/{ids['entity']}/"),
+    "memory, added with entities": lambda alice, ids: alice.post(
+        "memories/", {"content": "`run()` in docs/one.md raises KeyError, says Priya Raman in #12."}
+    ),
     "access log": lambda alice, ids: alice.get(f"memories/{ids['memory']}/access/"),
     "history": lambda alice, ids: alice.get(f"memories/{ids['memory']}/history/"),
     "batch, 2 added": lambda alice, ids: alice.post(
@@ -111,6 +116,7 @@ def ids(alice: Caller) -> dict[str, str]:
     bob.post("shares/", {"grantee": "alice", "namespace": "his"})
     memory = alice.remember("One.", tags=["t"], categories=["c"], app="a")
     another = alice.remember("One of a team.", namespace="team", run_id="r", infer=True)
+    alice.remember("Written down in docs/one.md.")
     deleted = alice.remember("Gone.")
     alice.delete(f"memories/{deleted['id']}/")
     return {
@@ -121,6 +127,7 @@ def ids(alice: Caller) -> dict[str, str]:
         "share": alice.post("shares/", {"grantee": "bob", "namespace": "team"}).json()["id"],
         "category": alice.get("categories/").json()["results"][0]["id"],
         "app": alice.get("apps/").json()["results"][0]["id"],
+        "entity": alice.get("entities/").json()["results"][0]["id"],
         "key": str(Caller(alice.user).key.id),
     }
 

@@ -276,6 +276,18 @@ def _(alices: Space) -> list[Call]:
     return [Call(f"relations/{query}", charlie=200) for query in queries]
 
 
+@case("GET", "entities/")
+def _(alices: Space) -> list[Call]:
+    queries = ("", f"?q={alices.word('hidden', 'speaker')}", "?kind=person", "?q=canary&order=-key&page_size=1")
+    return [Call(f"entities/{query}", charlie=200) for query in queries]
+
+
+@case("GET", "entities/<uuid:entity_id>/")
+def _(alices: Space) -> list[Call]:
+    opened, others = alices.entities["open"], [alices.entities[place] for place in ("lone", "hidden")]
+    return [Call(f"entities/{opened}/", limited=200), *(Call(f"entities/{one}/") for one in others)]
+
+
 @case("POST", "search/")
 def _(alices: Space) -> list[Call]:
     calls = []

@@ -161,14 +161,14 @@ class OwnedAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Any = None, **kwargs: Any
     ) -> HttpResponse:
-        if obj is not None and (shown := self.shown_memory(obj)) is not None:
-            self.record_view(request, [(obj.owner_id, shown)])
+        if obj is not None and (shown := self.shown_memories(obj)):
+            self.record_view(request, [(obj.owner_id, memory_id) for memory_id in shown])
         page: HttpResponse = super().render_change_form(request, context, *args, obj=obj, **kwargs)
         return page
 
-    def shown_memory(self, obj: Any) -> UUID | None:
-        """The memory whose text, or what was said of it, a row's page shows."""
-        return None
+    def shown_memories(self, obj: Any) -> Sequence[UUID]:
+        """The memories whose text, or what was said of it, a row's page shows."""
+        return ()
 
     def report(self, request: HttpRequest, done: int, what: str, refusals: Iterable[str]) -> None:
         """Tell staff what became of the rows that they chose."""

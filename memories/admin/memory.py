@@ -286,9 +286,8 @@ class MemoryAdmin(OwnedAdmin):
         form.request = request
         return form
 
-    def shown_memory(self, obj: Any) -> UUID | None:
-        found: UUID = obj.id
-        return found
+    def shown_memories(self, obj: Any) -> Sequence[UUID]:
+        return (obj.id,)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
         """The form has written it."""

@@ -36,9 +36,8 @@ class HistoryAdmin(_AboutMemory):
     def listed(self, request: HttpRequest, rows: Any) -> Any:
         return rows.defer("before", "after")
 
-    def shown_memory(self, obj: Any) -> UUID | None:
-        found: UUID = obj.memory_id
-        return found
+    def shown_memories(self, obj: Any) -> Sequence[UUID]:
+        return (obj.memory_id,)
 
     @display(description="Before")  # type: ignore[untyped-decorator]
     def was(self, change: MemoryHistory) -> SafeString | str:
@@ -70,9 +69,8 @@ class FeedbackAdmin(_AboutMemory):
     readonly_fields = ("memory_link",)
     filters_within_owner = (("verdict", ChoicesDropdownFilter),)
 
-    def shown_memory(self, obj: Any) -> UUID | None:
-        found: UUID = obj.memory_id
-        return found
+    def shown_memories(self, obj: Any) -> Sequence[UUID]:
+        return (obj.memory_id,)
 
 
 @admin.register(Relation)

@@ -208,12 +208,13 @@ class Search(APIView):
         """Find what is remembered about `query`, best first."""
         actor = actor_of(request)
         asked = validated(shapes.SearchShape, request.data)
-        explain = asked.pop("explain")
         filters = parse(asked.pop("filters", None))
         found = search(actor, filters=filters, **asked)
         return Response(
             {
-                "results": [_represent_hit(hit, actor, explain=explain, expand=asked["expand"]) for hit in found.hits],
+                "results": [
+                    _represent_hit(hit, actor, explain=asked["explain"], expand=asked["expand"]) for hit in found.hits
+                ],
                 "answerable": found.answerable,
                 "degraded": found.degraded,
                 "truncated": found.truncated,
@@ -346,7 +347,10 @@ def _error(error: Mem0Error) -> dict[str, str]:
 def _represent_hit(hit: Hit, actor: Actor, *, explain: bool, expand: int) -> dict[str, Any]:
     body = represent(hit.memory, actor) | {"score": hit.score}
     if explain:
-        body["signals"] = hit.signals
+        body["signals"] = {
+            name: {"value": round(signal.value, 4), "share": round(signal.share, 4)}
+            for name, signal in hit.signals.items()
+        }
     if expand:
         body["neighbours"] = [represent(memory, actor) for memory in hit.neighbours]
     return body

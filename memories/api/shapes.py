@@ -10,6 +10,7 @@ from memories.models import (
     NAME_LENGTH,
     REASON_LENGTH,
     AccessAction,
+    EntityKind,
     Event,
     Kind,
     OperationKind,
@@ -261,6 +262,23 @@ class RelationReply(serializers.Serializer[Any]):
     created_at = serializers.DateTimeField()
 
 
+class EntityReply(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    kind = serializers.ChoiceField(choices=EntityKind.choices)
+    key = serializers.CharField(help_text="The canonical form; equal keys are the same thing.")
+    name = serializers.CharField(help_text="As it was written first.")
+    aliases = serializers.ListField(child=serializers.CharField(), help_text="Keys of what else it is called.")
+
+
+class EntityMemoriesReply(serializers.Serializer[Any]):
+    """An entity and a page of the memories that name it."""
+
+    entity = EntityReply()
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
+    results = MemoryReply(many=True)
+
+
 class FeedbackReply(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     verdict = serializers.ChoiceField(choices=Verdict.choices)
@@ -312,9 +330,14 @@ class AccessReply(serializers.Serializer[Any]):
     accessed_at = serializers.DateTimeField()
 
 
+class SignalReply(serializers.Serializer[Any]):
+    value = serializers.FloatField(help_text="What the signal says by itself.")
+    share = serializers.FloatField(help_text="What of the score is due to it. All shares sum to the score.")
+
+
 class HitReply(MemoryReply):
     score = serializers.FloatField(min_value=0, max_value=1)
-    signals = serializers.DictField(child=serializers.FloatField(), required=False, help_text="With explain.")
+    signals = serializers.DictField(child=SignalReply(), required=False, help_text="With explain.")
     neighbours = MemoryReply(many=True, required=False, help_text="With expand.")
 
 

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from memories.api import native, operations, relations, spaces
+from memories.api import entities, native, operations, relations, spaces
 
 urlpatterns = [
     path("memories/", native.Memories.as_view(), name="memories"),
@@ -12,6 +12,8 @@ urlpatterns = [
     path("memories/<uuid:memory_id>/history/", native.History.as_view(), name="history"),
     path("memories/<uuid:memory_id>/access/", native.Access.as_view(), name="access"),
     path("memories/<uuid:memory_id>/feedback/", native.GiveFeedback.as_view(), name="feedback"),
+    path("entities/", entities.Entities.as_view(), name="entities"),
+    path("entities/<uuid:entity_id>/", entities.OneEntity.as_view(), name="entity"),
     path("operations/", operations.Operations.as_view(), name="operations"),
     path("operations/<uuid:operation_id>/", operations.OneOperation.as_view(), name="operation"),
     path("relations/", relations.Relations.as_view(), name="relations"),

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("memories", "0007_owner_terms"),
+        ("memories", "0008_entities"),
     ]
 
     operations = [

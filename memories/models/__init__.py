@@ -6,6 +6,7 @@ migrations; Django's own constraint is off). So PostgreSQL itself refuses a row 
 and the tables can be distributed by owner.
 """
 
+from memories.entities import EntityKind
 from memories.models.background import IdempotencyKey, Operation, OutboxDelivery, OutboxEvent
 from memories.models.choices import (
     AccessAction,
@@ -31,7 +32,7 @@ from memories.models.fields import (
     REASON_LENGTH,
 )
 from memories.models.memory import App, Category, Memory, MemoryCategory, MemoryHistory, MemoryTerm, Namespace
-from memories.models.relations import Relation
+from memories.models.relations import Entity, Mention, Relation
 from memories.models.sharing import AccessLog, Feedback, Share
 from memories.models.statistics import OwnerStatistics, OwnerTerm
 
@@ -43,6 +44,8 @@ __all__ = [
     "Category",
     "DIMENSIONS",
     "EmbeddingSpace",
+    "Entity",
+    "EntityKind",
     "Event",
     "Feedback",
     "IdempotencyKey",
@@ -53,6 +56,7 @@ __all__ = [
     "MemoryEmbedding",
     "MemoryHistory",
     "MemoryTerm",
+    "Mention",
     "NAME_LENGTH",
     "Namespace",
     "Operation",

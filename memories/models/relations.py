@@ -1,13 +1,64 @@
-"""How memories hang together."""
+"""What memories are about, and how they hang together."""
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
+from memories.entities import MAX_KEY, MAX_NAME, EntityKind
 from memories.models.choices import RelationKind
 from memories.models.fields import inner_key, owner_key
-from memories.querysets import RelationQuerySet
+from memories.querysets import EntityQuerySet, RelationQuerySet
+
+
+class Entity(models.Model):
+    """A thing that memories of one owner name: a path, a package, a person. `memories.entities` finds them.
+
+    Equal keys are the same thing, or look so, whatever its kind. The id follows from owner, kind and key, so that a
+    writer need not look one up, and a thing that was forgotten and is named again is the same one.
+    """
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    owner = owner_key()
+    kind = models.CharField(max_length=16, choices=EntityKind.choices)
+    key = models.CharField(max_length=MAX_KEY, help_text="The canonical form, by which it is found.")
+    name = models.CharField(max_length=MAX_NAME, help_text="As it was written first.")
+    aliases = ArrayField(
+        models.CharField(max_length=MAX_KEY),
+        null=True,
+        help_text="Keys of what else it is called; each is an entity too.",
+    )
+
+    objects = EntityQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "entities"
+        constraints = (
+            models.UniqueConstraint(fields=["owner", "id"], name="entity_key"),
+            # The key first: who searches knows it, and not the kind.
+            models.UniqueConstraint(fields=["owner", "key", "kind"], name="entity_once"),
+            models.CheckConstraint(condition=Q(kind__in=EntityKind.values), name="entity_kind"),
+        )
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Mention(models.Model):
+    """A memory names an entity. Written with the memory's text, and gone with it."""
+
+    pk = models.CompositePrimaryKey("owner_id", "entity_id", "memory_id")
+    owner = owner_key()
+    entity = inner_key("Entity")
+    memory = inner_key("Memory")
+
+    class Meta:
+        # Equal keys share one entry of a btree, so this costs a few bytes a mention.
+        indexes = (models.Index(fields=["owner", "memory"], name="mention_by_memory"),)
+
+    def __str__(self) -> str:
+        return f"{self.memory_id}: {self.entity_id}"
 
 
 class Relation(models.Model):

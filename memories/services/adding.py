@@ -18,7 +18,7 @@ from mem0stack.lib.bulk import insert_many
 from mem0stack.lib.errors import Conflict, Forbidden, InvalidArgument, Mem0Error
 from memories import outbox, texts
 from memories.embeddings import embed_documents
-from memories.lexical import document_terms, length
+from memories.lexical import length
 from memories.models import (
     PERSONAL,
     App,
@@ -49,12 +49,12 @@ class Draft:
     namespace: str
     app: str | None
     categories: list[str]
-    terms: Mapping[str, int]
+    derived: rows.Derived
     derived_from: Sequence[UUID] = ()
 
 
 def prepare(actor: Actor, items: Sequence[NewMemory]) -> list[Draft | Refused]:
-    """Check every addition and compute its vector and terms. Touches no database."""
+    """Check every addition and compute its vector, terms and entities. Touches no database."""
     prepared: list[Draft | Refused] = []
     for new in items:
         try:
@@ -139,14 +139,14 @@ def _draft(actor: Actor, new: NewMemory) -> Draft:
         created_at=now,
         updated_at=now,
     )
-    terms = document_terms(rows.embedded_text(memory))
-    memory.term_count = length(terms)
-    memory.importance, memory.confidence, memory.quality = _weights(new, terms=len(terms))
+    derived = rows.derive(memory)
+    memory.term_count = length(derived.terms)
+    memory.importance, memory.confidence, memory.quality = _weights(new, terms=len(derived.terms))
     namespace = PERSONAL if new.namespace is None else texts.clean_namespace(new.namespace)
     # Before an idempotency key is looked at: it may stand for a write into another namespace.
     actor.require_namespace(namespace)
     categories = texts.clean_categories(new.categories)
-    return Draft(memory, namespace, new.app or actor.app, categories, terms, new.derived_from)
+    return Draft(memory, namespace, new.app or actor.app, categories, derived, new.derived_from)
 
 
 def _weights(new: NewMemory, *, terms: int) -> tuple[float, float, float]:
@@ -244,9 +244,9 @@ def _unique_key(draft: Draft) -> tuple[object, ...]:
 
 
 def _insert(owner_id: int, drafts: Sequence[Draft]) -> set[UUID]:
-    """Insert memories with their postings, leaving out what is known already; the ids that are in now."""
+    """Insert memories with their postings and mentions, leaving out what is known already; the ids that are in now."""
     inserted = insert_many([draft.memory for draft in drafts], skip_known=True)
-    rows.write_terms(owner_id, [(draft.memory, draft.terms) for draft in drafts if draft.memory.id in inserted])
+    rows.write_derived(owner_id, [(draft.memory, draft.derived) for draft in drafts if draft.memory.id in inserted])
     return inserted
 
 

@@ -1,8 +1,11 @@
 """The rows behind a memory: names, postings, categories, history, and the lock every change begins with."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from hashlib import blake2b
+from itertools import islice
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -15,10 +18,13 @@ from mem0stack.lib.bulk import as_json, insert_many
 from mem0stack.lib.errors import Forbidden, NotFound
 from mem0stack.lib.metrics import WRITES
 from memories import texts
-from memories.lexical import tag_term
+from memories.entities import Found, entities_of
+from memories.lexical import document_terms, tag_term
 from memories.models import App, Category, Memory, MemoryCategory, MemoryHistory, Namespace, Relation
 
 NamedModel = TypeVar("NamedModel", Namespace, App, Category)
+# Of one memory, aliases included.
+MAX_MENTIONS = 64
 
 
 def lock_own(actor: Actor, memory_id: UUID, *, deleted: bool = False) -> Memory:
@@ -93,37 +99,109 @@ def relate(owner_id: int, relation: str, targets: Mapping[UUID, Collection[UUID]
     )
 
 
-def write_terms(owner_id: int, memories: Sequence[tuple[Memory, Mapping[str, int]]]) -> None:
-    """Write the postings of these memories, given the terms of their texts: one statement, in their index's order."""
+@dataclass(frozen=True)
+class Derived:
+    """What follows from a memory's text and has rows of its own."""
+
+    terms: Mapping[str, int]
+    entities: Sequence[Found]
+
+
+def derive(memory: Memory) -> Derived:
+    """Read the memory's text. Touches no database."""
+    return Derived(document_terms(embedded_text(memory)), entities_of(memory.content, memory.speaker))
+
+
+def write_derived(owner_id: int, memories: Sequence[tuple[Memory, Derived]]) -> None:
+    """Write these memories' postings, the entities that are new to the owner, and the mentions: one statement.
+
+    Entities are inserted in the order of their ids, as every writer does, so that two who name the same new ones wait
+    for each other and not in a circle. The shared lock keeps the purge from taking an entity that is being mentioned.
+    """
     if not memories:
         return
     postings = [
-        {"id": memory.id, "length": memory.term_count, "terms": postings_of(terms, memory.tags)}
-        for memory, terms in memories
+        {"id": memory.id, "length": memory.term_count, "terms": postings_of(derived.terms, memory.tags)}
+        for memory, derived in memories
     ]
+    entities: dict[UUID, dict[str, Any]] = {}
+    mentions = []
+    for memory, derived in memories:
+        mentioned = entities_by_id(owner_id, derived.entities)
+        entities |= mentioned
+        mentions += [{"entity": entity_id, "memory": memory.id} for entity_id in mentioned]
     with prepared.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO memories_memoryterm (owner_id, term, memory_id, tf, length)"
-            " SELECT %s::bigint, posting.key, memory.id, posting.value::smallint, memory.length"
-            " FROM json_to_recordset(%s) AS memory (id uuid, length smallint, terms json),"
-            " json_each_text(memory.terms) AS posting ORDER BY 2, 3",
-            [owner_id, as_json(postings)],
+            _WRITE_DERIVED,
+            {
+                "owner": owner_id,
+                "lock": entity_lock(owner_id),
+                "postings": as_json(postings),
+                "entities": as_json([entities[entity_id] for entity_id in sorted(entities)]),
+                "mentions": as_json(mentions),
+            },
         )
 
 
+_WRITE_DERIVED = """
+    WITH posted AS (
+        INSERT INTO memories_memoryterm (owner_id, term, memory_id, tf, length)
+        SELECT %(owner)s::bigint, posting.key, memory.id, posting.value::smallint, memory.length
+        FROM json_to_recordset(%(postings)s) AS memory (id uuid, length smallint, terms json),
+            json_each_text(memory.terms) AS posting ORDER BY 2, 3
+    ), made AS (
+        INSERT INTO memories_entity (owner_id, id, kind, key, name, aliases)
+        SELECT %(owner)s::bigint, thing.id, thing.kind, thing.key, thing.name, thing.aliases
+        FROM (SELECT pg_advisory_xact_lock_shared(%(lock)s::bigint)) AS held,
+            json_to_recordset(%(entities)s) AS thing (id uuid, kind text, key text, name text, aliases text[])
+        ORDER BY 2
+        ON CONFLICT (owner_id, key, kind) DO NOTHING
+    )
+    INSERT INTO memories_mention (owner_id, entity_id, memory_id)
+    SELECT %(owner)s::bigint, mention.entity, mention.memory
+    FROM json_to_recordset(%(mentions)s) AS mention (entity uuid, memory uuid) ORDER BY 2, 3
+"""
+
+
+def entities_by_id(owner_id: int, things: Iterable[Found]) -> dict[UUID, dict[str, Any]]:
+    """The rows of these entities and of their aliases, by their ids; at most 64."""
+    found: dict[UUID, dict[str, Any]] = {}
+    things = list(things)
+    # What is an alias here may well be named for itself too: the thing comes first, with its own aliases.
+    for one in (*things, *(alias for thing in things for alias in thing.aliases)):
+        entity: dict[str, Any] = {"kind": one.kind, "key": one.key, "name": one.name}
+        entity["id"] = entity_id(owner_id, one.kind, one.key)
+        entity["aliases"] = [alias.key for alias in one.aliases] or None
+        found.setdefault(entity["id"], entity)
+    return dict(islice(found.items(), MAX_MENTIONS))
+
+
+def entity_id(owner_id: int, kind: str, key: str) -> UUID:
+    """Which row stands for this thing: the same in every process, so that nobody need ask."""
+    digest = blake2b(f"{owner_id} {kind} {key}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return UUID(bytes=digest, version=5)
+
+
+def entity_lock(owner_id: int) -> int:
+    """The number of the advisory lock on an owner's entities: writers share it, the purge has it alone."""
+    digest = blake2b(f"entities of {owner_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
 def remove_derived(memory: Memory, *, with_vectors: bool) -> None:
-    """Remove a memory's postings, and a provider's vectors where the text is another, in one statement.
+    """Remove a memory's postings and mentions, and a provider's vectors where the text is another, in one statement.
 
     The memory is locked and has been changed: who is storing a vector of the old text has done so before, or will see
     that it is old.
     """
     vectors = (
-        "WITH far AS (UPDATE memories_memoryembedding SET embedding = NULL, problem = ''"
-        " WHERE owner_id = %(owner)s AND memory_id = %(memory)s) "
+        "far AS (UPDATE memories_memoryembedding SET embedding = NULL, problem = ''"
+        " WHERE owner_id = %(owner)s AND memory_id = %(memory)s), "
     )
     with connection.cursor() as cursor:
         cursor.execute(
-            f"{vectors if with_vectors else ''}"  # noqa: S608  fixed parts
+            f"WITH {vectors if with_vectors else ''}"  # noqa: S608  fixed parts
+            "mentioned AS (DELETE FROM memories_mention WHERE owner_id = %(owner)s AND memory_id = %(memory)s) "
             'DELETE FROM "memories_memoryterm" WHERE owner_id = %(owner)s AND memory_id = %(memory)s',
             {"owner": memory.owner_id, "memory": memory.id},
         )

@@ -29,6 +29,7 @@ from memories.models import (
     MemoryEmbedding,
     MemoryHistory,
     MemoryTerm,
+    Mention,
     OutboxDelivery,
     OwnerStatistics,
     OwnerTerm,
@@ -46,6 +47,7 @@ WITHOUT_PAGE = {
     MemoryCategory: "shown and changed on the memory's page",
     MemoryEmbedding: "a provider's vectors, which follow from the text",
     MemoryTerm: "postings, which follow from the text",
+    Mention: "shown on the entity's page",
     OwnerStatistics: "counted by the worker",
     OwnerTerm: "counted by the worker",
 }
@@ -59,7 +61,7 @@ MODELS = sorted(
     ),
     key=lambda model: model.__name__,
 )
-WITH_TEXT = {"Memory", "MemoryHistory", "Feedback"}
+WITH_TEXT = {"Memory", "MemoryHistory", "Feedback", "Entity"}
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """`manage.py bench`: a service of its own, filled and timed. docs/performance.md says how to read it."""
 
-import shutil
 import signal
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from mem0stack.bench import BenchError, figures, report
 from mem0stack.bench.corpus import Owner, owners_of
 from mem0stack.bench.host import Host
 from mem0stack.bench.run import Plan, Steps, curve, run
+from mem0stack.embedded.scratch import ScratchError
 
 # Of each owner of a curve.
 _SEARCHES = 100
@@ -100,7 +100,7 @@ class Command(BaseCommand):
             console.print("[yellow]![/] This machine is busy with other work: the figures will be worse than they are.")
         try:
             return job(host, steps)
-        except BenchError as error:
+        except (BenchError, ScratchError) as error:
             raise CommandError(str(error)) from error
         finally:
             steps.close()
@@ -109,8 +109,7 @@ class Command(BaseCommand):
                     f"Left running: {host.url}, home {host.home}. `manage.py down --home {host.home}` ends it."
                 )
             else:
-                host.down()
-                shutil.rmtree(host.home, ignore_errors=True)
+                host.remove()
 
     def _show(self, measured: dict[str, Any], as_markdown: bool) -> None:
         if as_markdown:

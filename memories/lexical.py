@@ -61,12 +61,13 @@ def document_terms(text: str) -> Counter[str]:
     return terms
 
 
-def query_terms(text: str) -> list[str]:
+def query_terms(text: str, *, language: str | None = None) -> list[str]:
     """The distinct terms of a query in the order of the text, at most 64.
 
-    Past that identifiers and numbers stay, then the longest words: the likely rarest.
+    A word of a `language` ("german", ...) has two, its stem there and the English one; without it the text has to show
+    its language. Past that identifiers and numbers stay, then the longest words: the likely rarest.
     """
-    terms = list(dict.fromkeys(_terms(_fold(text))))
+    terms = list(dict.fromkeys(_terms(_fold(text), language)))
     if len(terms) > MAX_QUERY_TERMS:
         kept = set(sorted(terms, key=lambda term: (term.isalpha() or not term.isascii(), -len(term)))[:MAX_QUERY_TERMS])
         terms = [term for term in terms if term in kept]
@@ -150,11 +151,11 @@ def _fold(text: str) -> str:
     return unicodedata.normalize("NFC", text)[:MAX_CHARACTERS]
 
 
-def _terms(text: str) -> list[str]:
+def _terms(text: str, language: str | None = None) -> list[str]:
     """The terms of a folded text, in its order."""
     terms: list[str] = []
     chunks = (_ASCII_CHUNK if text.isascii() else _CHUNK).findall(text)
-    if language := _language(chunks):
+    if language := language or _language(chunks):
         for chunk in chunks:
             terms += _cached_foreign(chunk, language) if len(chunk) <= MAX_TERM else _chunk(chunk)
         return terms
@@ -171,8 +172,8 @@ _FUNCTION_WORDS = {
     "german": """
         der die und in den von zu das mit sich des auf für ist im dem ein eine als auch es an werden aus er hat dass sie
         wird bei einer um am sind noch wie einem über einen so zum war haben nur oder aber zur was wenn ich wir kann
-        bitte schon wo wer wann warum welche welcher welches welchen welchem unser unsere unseren unserem mein meine
-        ihr ihre sein seine wurde wurden sollen soll muss müssen darf vom beim sowie man uns mir mich
+        bitte schon wo wer wann warum welche welcher welches welchen welchem unser unsere unseren unserem unserer
+        mein meine ihr ihre sein seine wurde wurden sollen soll muss müssen darf vom beim sowie man uns mir mich
         nicht nichts kein keine keinen nach vor seit ohne zwischen mehr alle oft immer zwei drei heute gestern
     """,
     "french": """

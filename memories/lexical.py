@@ -51,7 +51,7 @@ def document_terms(text: str) -> Counter[str]:
     earliest) of at most 64 characters; none begins with `tag:` or holds NUL.
     """
     text = _fold(text)
-    terms = Counter(_terms(text))
+    terms = Counter(_terms_of(text))
     if not text.isascii():
         # A question may be one character of Han; a longer one asks for pairs, which tell more.
         for character in _HAN_CHARACTER.findall(text):
@@ -67,11 +67,17 @@ def query_terms(text: str, *, language: str | None = None) -> list[str]:
     A word of a `language` ("german", ...) has two, its stem there and the English one; without it the text has to show
     its language. Past that identifiers and numbers stay, then the longest words: the likely rarest.
     """
-    terms = list(dict.fromkeys(_terms(_fold(text), language)))
+    terms = list(dict.fromkeys(_terms(text, language)))
     if len(terms) > MAX_QUERY_TERMS:
         kept = set(sorted(terms, key=lambda term: (term.isalpha() or not term.isascii(), -len(term)))[:MAX_QUERY_TERMS])
         terms = [term for term in terms if term in kept]
     return terms
+
+
+def language_of(text: str) -> str | None:
+    """The language in Latin letters that a text gives away ("german", ...), to read a word of it alone as it is read
+    there; None for English, other scripts, and where there is too little to tell."""
+    return _language(_chunks(_fold(text)))
 
 
 def tag_term(tag: str) -> str:
@@ -152,9 +158,13 @@ def _fold(text: str) -> str:
 
 
 def _terms(text: str, language: str | None = None) -> list[str]:
+    return _terms_of(_fold(text), language)
+
+
+def _terms_of(text: str, language: str | None = None) -> list[str]:
     """The terms of a folded text, in its order."""
     terms: list[str] = []
-    chunks = (_ASCII_CHUNK if text.isascii() else _CHUNK).findall(text)
+    chunks = _chunks(text)
     if language := language or _language(chunks):
         for chunk in chunks:
             terms += _cached_foreign(chunk, language) if len(chunk) <= MAX_TERM else _chunk(chunk)
@@ -162,6 +172,11 @@ def _terms(text: str, language: str | None = None) -> list[str]:
     for chunk in chunks:
         terms += _cached_chunk(chunk) if len(chunk) <= MAX_TERM else _chunk(chunk)
     return terms
+
+
+def _chunks(text: str) -> list[str]:
+    found: list[str] = (_ASCII_CHUNK if text.isascii() else _CHUNK).findall(text)
+    return found
 
 
 # --- languages in Latin letters
@@ -253,7 +268,7 @@ _HIRAGANA = "\u3040-\u309f"
 _OTHER = "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u30a0-\u312f\ua960-\ua97f\uac00-\ud7ff"
 # Japanese writes roots in Han and katakana and what bends them in hiragana: a pair across the two would be noise.
 _RUN = re.compile(rf"[{_HAN}]+|[{_HIRAGANA}]+|[{_OTHER}]+|([^{_HAN}{_HIRAGANA}{_OTHER}]+)")
-_HAN_CHARACTER = re.compile(rf"(?=\w)[{_HAN}]")  # those that this Python knows, as in chunks
+_HAN_CHARACTER = re.compile(rf"[{_HAN}](?<=\w)")  # those that this Python knows, as in chunks
 # Pairs that say as little as the stop words above.
 _STOP_PAIR_WORDS = """
 する した して です ます まし でし から まで こと この その これ それ いる ある って った には では との のは

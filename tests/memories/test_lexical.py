@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memories import lexical
-from memories.lexical import document_terms, length, query_terms, tag_term
+from memories.lexical import document_terms, language_of, length, query_terms, tag_term
 
 IDENTIFIERS = {
     "snake": ("psycopg_pool", "psycopg_pool psycopg pool"),
@@ -283,4 +283,11 @@ def test_a_language_in_latin_letters_adds_its_stems_and_drops_its_function_words
     ],
 )
 def test_english_is_not_taken_for_another_language(text):
-    assert lexical._language(text.split()) is None
+    assert language_of(text) is None
+
+
+def test_a_word_alone_is_read_as_in_its_text():
+    text = "wo werden Rechnungen gedruckt"
+    alone = [query_terms(word, language=language_of(text)) for word in text.split()]
+    assert sum(alone, []) == query_terms(text)
+    assert query_terms("Rechnungen") == ["rechnungen"]

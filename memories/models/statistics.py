@@ -1,0 +1,24 @@
+"""Figures of an owner's memories that ranking needs."""
+
+from django.db import models
+from django.utils import timezone
+from uuid_utils.compat import uuid7
+
+from memories.models.fields import owner_key
+
+
+class OwnerStatistics(models.Model):
+    """How many memories an owner has and how long they are, for BM25; folded from the outbox by the worker."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    owner = owner_key()
+    memories = models.BigIntegerField(default=0)
+    terms = models.BigIntegerField(default=0)
+    updated_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        verbose_name_plural = "owner statistics"
+        constraints = (models.UniqueConstraint(fields=["owner"], name="statistics_once"),)
+
+    def __str__(self) -> str:
+        return f"{self.memories} memories"

@@ -11,12 +11,22 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from uuid import UUID
 
+from pgvector.django import MaxInnerProduct
+
+from accounts.actors import Actor, acting_as
+from accounts.models import Scope
+from mem0stack.lib.errors import NotFound
 from memories.embeddings import is_known
+from memories.models import Kind, Memory
+from memories.querysets import MemoryQuerySet
 from memories.wording import PAST_FORMS, Text, Word
 
 # Of the labelled pairs that say the same and are not held out, the least alike have 0.49 and 0.40.
 _MIN_COSINE, _MIN_OVERLAP = 0.45, 0.3
+# So many of the nearest by vector are compared.
+_CANDIDATES = 100
 # Past so many words that differ nobody has only mistyped.
 _MANY = 6
 # So many words in another order are not looked at for who does what to whom: they count as exchanged.
@@ -55,6 +65,44 @@ def compare(a: Text, b: Text) -> Comparison:
         return Comparison(is_duplicate=False, cosine=cosine, overlap=overlap, changed=())
     changed = _changes(a, b)
     return Comparison(is_duplicate=not changed, cosine=cosine, overlap=overlap, changed=changed)
+
+
+@dataclass(frozen=True)
+class NearDuplicate:
+    """A memory that says the same as another, and how alike they are written (0..1)."""
+
+    memory: Memory
+    score: float
+
+
+def find(actor: Actor, memory_id: UUID) -> list[NearDuplicate]:
+    """Which of the actor's own current memories say the same as this one of theirs; the most alike first.
+
+    Looked for where an exact duplicate would not have been stored: in its namespace, with its `user_id` and `agent_id`,
+    and among what is no message, for those may well say the same again. The nearest 100 of the namespace are compared;
+    `score` is the mean of cosine and overlap. Two queries. Raises NotFound, Forbidden.
+    """
+    actor.require(Scope.READ)
+    with acting_as(actor):
+        mine = Memory.objects.owned_by(actor)
+        memory = mine.alive().filter(id=memory_id).first()
+        if memory is None:
+            raise NotFound("There is no such memory of yours.")
+        if memory.kind == Kind.MESSAGE:
+            return []
+        candidates = list(_candidates(actor, memory))
+    text = Text(memory.content)
+    compared = [(candidate, compare(text, Text(candidate.content))) for candidate in candidates]
+    found = [NearDuplicate(one, round((it.cosine + it.overlap) / 2, 4)) for one, it in compared if it.is_duplicate]
+    return sorted(found, key=lambda one: (-one.score, one.memory.id))
+
+
+def _candidates(actor: Actor, memory: Memory) -> MemoryQuerySet:
+    """The nearest by vector, from the covering index alone; then, of their rows, those with the same labels."""
+    rows = Memory.objects.owned_by(actor).searchable().filter(namespace_id=memory.namespace_id)
+    nearest = rows.order_by(MaxInnerProduct("embedding", memory.embedding)).values("id")[:_CANDIDATES]
+    same = Memory.objects.filter(owner_id=actor.owner_id, user_id=memory.user_id, agent_id=memory.agent_id)
+    return same.filter(id__in=nearest).exclude(id=memory.id).exclude(kind=Kind.MESSAGE).with_names()
 
 
 def _dice(a: Counter[str], b: Counter[str]) -> float:

@@ -61,6 +61,7 @@ CALLS: dict[str, Call] = {
     "relations": lambda alice, ids: alice.get("relations/", {"source": ids["memory"]}),
     "access log": lambda alice, ids: alice.get(f"memories/{ids['memory']}/access/"),
     "history": lambda alice, ids: alice.get(f"memories/{ids['memory']}/history/"),
+    "near duplicates": lambda alice, ids: alice.get(f"memories/{ids['memory']}/near-duplicates/"),
     "batch, 2 added": lambda alice, ids: alice.post(
         "memories/batch/", {"operations": [{"op": "add", "content": text} for text in ("a", "b")]}
     ),

@@ -5,13 +5,19 @@ The labelled pairs are in tests/evaluation/near_duplicates; what follows them sh
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
-from memories.near_duplicates import compare
+from mem0stack.lib.errors import NotFound
+from memories import services
+from memories.near_duplicates import compare, find
+from memories.services import NewMemory
 from memories.wording import MAX_CHARACTERS, Text
+from tests.people import People, Person
 
 EVALUATION = Path(__file__).parents[1] / "evaluation"
 
@@ -147,3 +153,98 @@ def test_a_text_too_long_to_be_read_whole_is_no_duplicate() -> None:
 @pytest.mark.parametrize("text", ["", "?!", "\u0301", "·", "'", "-", "…\n\n"], ids=repr)
 def test_texts_without_words_can_be_compared(text: str) -> None:
     assert not compare(Text(text), Text("Something else.")).is_duplicate
+
+
+# --- found among an owner's memories
+
+
+def keep(person: Person, content: str, **more: Any) -> UUID:
+    return services.add(person.actor, NewMemory(content=content, **more)).memory_id
+
+
+def found(person: Person, memory_id: UUID, **key: Any) -> list[UUID]:
+    return [one.memory.id for one in find(replace(person.actor, **key), memory_id)]
+
+
+@pytest.mark.django_db
+def test_what_says_the_same_is_found_and_what_differs_is_not(people: People) -> None:
+    first = keep(people.alice, "The upload timeout is 30 seconds.")
+    again = keep(people.alice, "Note that the upload timeout is 30s.")
+    keep(people.alice, "The upload timeout is 60 seconds.")
+    keep(people.alice, "The upload timeout is not 30 seconds.")
+    keep(people.alice, "The download timeout is 30 seconds.")
+
+    assert found(people.alice, first) == [again]
+    assert found(people.alice, again) == [first]
+
+
+@pytest.mark.django_db
+def test_the_most_alike_come_first(people: People) -> None:
+    first = keep(people.alice, "Run `make test` before pushing to `main`.")
+    near = keep(people.alice, "Run make test before pushing to main!")
+    far = keep(people.alice, "Please remember: before pushing to main, execute make test.")
+
+    duplicates = find(people.alice.actor, first)
+
+    assert [one.memory.id for one in duplicates] == [near, far]
+    assert 1 >= duplicates[0].score > duplicates[1].score > 0
+    assert duplicates[0].memory.content == "Run make test before pushing to main!"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "elsewhere",
+    [{"namespace": "team"}, {"user_id": "u"}, {"agent_id": "a"}, {"kind": "message", "run_id": "r"}],
+    ids=lambda more: next(iter(more)),
+)
+def test_only_what_could_be_an_exact_duplicate_is_looked_at(people: People, elsewhere: dict[str, Any]) -> None:
+    here = keep(people.alice, "Migrations must be reversible.")
+    there = keep(people.alice, "Note that migrations must be reversible.", **elsewhere)
+
+    assert found(people.alice, here) == []
+    assert found(people.alice, there) == []
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("changes", [{"state": "archived"}, {"standing": "rejected"}], ids=["archived", "rejected"])
+def test_what_search_leaves_out_is_left_out(people: People, changes: dict[str, Any]) -> None:
+    here = keep(people.alice, "Migrations must be reversible.")
+    other = keep(people.alice, "Note that migrations must be reversible.")
+    services.update(people.alice.actor, other, changes)
+
+    assert found(people.alice, here) == []
+    assert found(people.alice, other) == [here]
+
+
+@pytest.mark.django_db
+def test_another_persons_memory_is_no_near_duplicate(people: People) -> None:
+    here = keep(people.alice, "Migrations must be reversible.")
+    theirs = keep(people.bob, "Note that migrations must be reversible.")
+    services.share(people.bob.actor, grantee="alice", memory_id=theirs)
+
+    assert found(people.alice, here) == []
+    with pytest.raises(NotFound):
+        find(people.alice.actor, theirs)
+
+
+@pytest.mark.django_db
+def test_a_limited_key_asks_within_its_namespaces(people: People) -> None:
+    here = keep(people.alice, "Migrations must be reversible.")
+
+    with pytest.raises(NotFound):
+        found(people.alice, here, namespaces=frozenset(["team"]))
+    assert found(people.alice, here, namespaces=frozenset(["personal"])) == []
+
+
+@pytest.mark.django_db
+def test_the_route_answers_with_memories_and_their_scores(people: People) -> None:
+    first = keep(people.alice, "The upload timeout is 30 seconds.")
+    again = keep(people.alice, "Note that the upload timeout is 30s.")
+
+    response = people.alice.call("GET", f"/api/v2/memories/{first}/near-duplicates/")
+
+    assert response.status_code == 200
+    [one] = json.loads(response.content)["results"]
+    assert one["id"] == str(again)
+    assert one["content"] == "Note that the upload timeout is 30s."
+    assert 0.5 < one["score"] <= 1

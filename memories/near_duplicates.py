@@ -20,7 +20,6 @@ from accounts.models import Scope
 from mem0stack.lib.errors import NotFound
 from memories.embeddings import is_known
 from memories.models import Kind, Memory
-from memories.querysets import MemoryQuerySet
 from memories.wording import PAST_FORMS, Text, Word
 
 # Of the labelled pairs that say the same and are not held out, the least alike have 0.49 and 0.40.
@@ -80,7 +79,7 @@ def find(actor: Actor, memory_id: UUID) -> list[NearDuplicate]:
 
     Looked for where an exact duplicate would not have been stored: in its namespace, with its `user_id` and `agent_id`,
     and among what is no message, for those may well say the same again. The nearest 100 of the namespace are compared;
-    `score` is the mean of cosine and overlap. Two queries. Raises NotFound, Forbidden.
+    `score` is the mean of cosine and overlap. Three queries. Raises NotFound, Forbidden.
     """
     actor.require(Scope.READ)
     with acting_as(actor):
@@ -90,19 +89,26 @@ def find(actor: Actor, memory_id: UUID) -> list[NearDuplicate]:
             raise NotFound("There is no such memory of yours.")
         if memory.kind == Kind.MESSAGE:
             return []
-        candidates = list(_candidates(actor, memory))
+        candidates = _candidates(actor, memory)
     text = Text(memory.content)
     compared = [(candidate, compare(text, Text(candidate.content))) for candidate in candidates]
     found = [NearDuplicate(one, round((it.cosine + it.overlap) / 2, 4)) for one, it in compared if it.is_duplicate]
     return sorted(found, key=lambda one: (-one.score, one.memory.id))
 
 
-def _candidates(actor: Actor, memory: Memory) -> MemoryQuerySet:
-    """The nearest by vector, from the covering index alone; then, of their rows, those with the same labels."""
+def _candidates(actor: Actor, memory: Memory) -> list[Memory]:
+    """The nearest by vector, as search looks for them: ids first, then rows; of these what has the same labels."""
     rows = Memory.objects.owned_by(actor).searchable().filter(namespace_id=memory.namespace_id)
-    nearest = rows.order_by(MaxInnerProduct("embedding", memory.embedding)).values("id")[:_CANDIDATES]
-    same = Memory.objects.filter(owner_id=actor.owner_id, user_id=memory.user_id, agent_id=memory.agent_id)
-    return same.filter(id__in=nearest).exclude(id=memory.id).exclude(kind=Kind.MESSAGE).with_names()
+    nearest = rows.order_by(MaxInnerProduct("embedding", memory.embedding)).values_list("id", flat=True)[:_CANDIDATES]
+    return [
+        one
+        for one in Memory.objects.all().named_by_id([actor.owner_id], nearest)
+        if one.id != memory.id and one.kind != Kind.MESSAGE and _labels(one) == _labels(memory)
+    ]
+
+
+def _labels(memory: Memory) -> tuple[str | None, str | None]:
+    return memory.user_id, memory.agent_id
 
 
 def _dice(a: Counter[str], b: Counter[str]) -> float:

@@ -100,6 +100,7 @@ _LETTER = re.compile(r"(?<=\w )A(?![\w'-])|(?<![A-Za-z0-9_./-])A(?![A-Za-z0-9_'.
 _CRON = re.compile(r"(?<!\S)(?:[\d*/,-]+ ){4}[\d*/,-]+(?!\S)")
 _INTRODUCTION = re.compile(rf"(?<![\w-]){word_lists.INTRODUCTIONS}(?![\w-])[,: ]*")
 _REWORDED = [(re.compile(pattern), new) for pattern, new in word_lists.REWORDED]
+_NUMBER_WORD = re.compile(rf"(?<![\w-])(?:{'|'.join(word_lists.NUMBERS)})(?![\w-])")
 _UNITS = "|".join(sorted((re.escape(unit) for unit in word_lists.UNITS), key=len, reverse=True))
 _MEASURE = re.compile(rf"(?<![\w.,/:-])(\d+(?:[.,]\d+)*)[ -]?({_UNITS})(?![\w/])")
 _UNSPACED_WORD = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # Han; kana and Thai run on
@@ -166,6 +167,7 @@ def _fold(content: str) -> str:
     for pattern, new in _REWORDED:
         text = pattern.sub(new, text)
     text = _INTRODUCTION.sub("", text)
+    text = _NUMBER_WORD.sub(lambda word: word_lists.NUMBERS[word[0]], text)
     return _MEASURE.sub(lambda measure: f"{measure[1]}{_WHOLE}{word_lists.UNITS[measure[2]]}", text)
 
 
@@ -216,8 +218,6 @@ def _terms(token: str) -> tuple[str, ...]:
         return ("can",) if token in ("can't", "cannot") else ()
     if token in _KEPT:
         return (_KEPT[token],)
-    if token in word_lists.NUMBERS:
-        return (word_lists.NUMBERS[token],)
     if _HIRAGANA_ONLY.fullmatch(token):
         return tuple(_KEPT_HIRAGANA.findall(token))
     if token in _CANONICAL:

@@ -35,8 +35,8 @@ _OPPOSITES = (("from", "to"), ("before", "after"))
 
 @dataclass(frozen=True)
 class Change:
-    """What differs: `kind` is word, negation, order, time, person, question, or length where a text is too long to be
-    compared; `a` and `b` are what stands there, "" for nothing."""
+    """What differs, by `kind`: word, negation, condition, question, person, time, order; or length, where a text is too
+    long to be compared. `a` and `b` are what stands there, "" for nothing."""
 
     kind: str
     a: str
@@ -122,6 +122,8 @@ def _changes(a: Text, b: Text) -> list[Change]:
     changed = _changed_words(a.words, b.words)
     if a.negations != b.negations:
         changed.append(Change("negation", str(a.negations), str(b.negations)))
+    if a.is_conditional != b.is_conditional:
+        changed.append(Change("condition", str(a.is_conditional), str(b.is_conditional)))
     if a.asks != b.asks:
         changed.append(Change("question", str(a.asks), str(b.asks)))
     if a.persons and b.persons and a.persons != b.persons:
@@ -228,12 +230,21 @@ def _times_differ(a: Text, b: Text) -> bool:
     for one, other in ((a.tenses, b.tenses), (b.tenses, a.tenses)):
         if "past" in one and "past" not in other and other & {"present", "must"}:
             return True
+        if "must" in one and "must" not in other and "state" in other - one:
+            return True
     done_a, done_b = ({word.term: word for word in text.words} for text in (a, b))
     return any(
-        word.is_past != done_b[term].is_past and _is_base(word if done_b[term].is_past else done_b[term])
+        _is_done_and_to_do(word, done_b[term]) or _is_done_and_to_do(done_b[term], word)
         for term, word in done_a.items()
         if term in done_b
     )
+
+
+def _is_done_and_to_do(one: Word, other: Word) -> bool:
+    """We removed it and remove it; it works and it should work."""
+    if one.is_past and not other.is_past and _is_base(other):
+        return True
+    return other.after == "must" and one.surface.endswith("s") and not other.surface.endswith("s")
 
 
 def _is_base(word: Word) -> bool:
@@ -242,7 +253,8 @@ def _is_base(word: Word) -> bool:
 
 def _roles_differ(a: Text, b: Text) -> bool:
     return (
-        _is_redirected(a.words, b.words)
+        ((a.is_sequence or b.is_sequence) and [word.term for word in a.words] != [word.term for word in b.words])
+        or _is_redirected(a.words, b.words)
         or _is_crossed(a.words, b.words)
         or _is_reversed(a.words, b.words)
         or (a.is_passive == b.is_passive and _is_swapped(a.words, b.words))
@@ -252,6 +264,8 @@ def _roles_differ(a: Text, b: Text) -> bool:
 def _is_redirected(a: Sequence[Word], b: Sequence[Word]) -> bool:
     """From A to B is not from B to A, and "X, not Y" is not "Y, not X"."""
     governed_a, governed_b = _governed(a), _governed(b)
+    if _denied_quantities(a) != _denied_quantities(b):
+        return True
     nothing: set[str] = set()
     for direction in governed_a.keys() & governed_b.keys():
         one, other = governed_a[direction], governed_b[direction]
@@ -265,11 +279,16 @@ def _is_redirected(a: Sequence[Word], b: Sequence[Word]) -> bool:
     )
 
 
+def _denied_quantities(words: Sequence[Word]) -> set[str]:
+    """Not all, not only, ... ."""
+    return {word.term for word in words if word.after == "not" and word.is_quantity}
+
+
 def _governed(words: Sequence[Word]) -> dict[str, set[str]]:
     """What stands right after each direction word, and all that stands after a "not"."""
     governed: dict[str, set[str]] = {}
     for word in words:
-        if word.after:
+        if word.after and word.after != "not":
             governed.setdefault(word.after, set()).add(word.term)
         if word.is_negated:
             governed.setdefault("not", set()).add(word.term)

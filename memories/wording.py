@@ -27,7 +27,7 @@ class Word:
     term: str
     surface: str
     part: int  # which part of the text: those between commas, full stops, "and", "but"
-    after: str  # the direction word right before it: from, to, over, ...
+    after: str  # the word right before it that gives it its role: from, to, over, of, not, ...
     is_negated: bool  # a "not" stands before it in its part
     is_past: bool  # "removed", not "was removed" and not "remove"
     is_listed: bool  # nothing but a comma, "and" or "or" stands between it and the word before
@@ -64,13 +64,22 @@ class Text:
 
     @cached_property
     def tenses(self) -> frozenset[str]:
-        """Which of past, present, must, future and once (used to) its auxiliaries show."""
+        """Which of past, present, state (is), must, future and once (used to) its auxiliaries show."""
         return frozenset(name for name, pattern in _TENSES.items() if pattern.search(self._folded))
 
     @cached_property
     def persons(self) -> frozenset[str]:
         """Which of i, he and she it speaks of."""
         return frozenset(name for name, pattern in _PERSONS.items() if pattern.search(self._folded))
+
+    @cached_property
+    def is_conditional(self) -> bool:
+        return _CONDITION.search(self._folded) is not None
+
+    @cached_property
+    def is_sequence(self) -> bool:
+        """Whether it says what comes first and what then."""
+        return _SEQUENCE.search(self._folded) is not None
 
     @cached_property
     def is_passive(self) -> bool:
@@ -108,7 +117,7 @@ _KATAKANA, _HIRAGANA = "\u30a0-\u30ff", "\u3040-\u309f"
 _TOKEN = re.compile(
     rf"[{_UNSPACED_WORD}]|[{_KATAKANA}]+|[{_HIRAGANA}]+"
     rf"|(?<![\d*/,-])[\d*/,-]+(?:{_WHOLE}[\d*/,-]+){{4}}"
-    rf"|(?:(?<![\w)-])--?(?=[a-z\d])|[@#~./]+)?(?:(?![{_UNSPACED_WORD}{_KATAKANA}{_HIRAGANA}])\w)+"
+    rf"|(?:(?<![\w)-])--?(?=[a-z\d])|[@#~./]+|(?<!\w)!)?(?:(?![{_UNSPACED_WORD}{_KATAKANA}{_HIRAGANA}])\w)+"
     rf"(?:(?:://|::|[-./\\@':=+&{_WHOLE}]|,(?=\d))(?:(?![{_UNSPACED_WORD}{_KATAKANA}{_HIRAGANA}])\w)+)*(?:\+\+|#(?!\w)|%|{_WHOLE})?"
     r"|->|=>|→|[<>!=]=?|[$€£¥*^✅❌✔✗👍👎🚫]"
     r"|[,;.!?:、，。；：！？()\n–—]"
@@ -117,7 +126,10 @@ _BREAKS = frozenset(",;.!?:、，。；：！？()\n–—")
 _AND = frozenset(["and", "or", "but", "while", "whereas", "und", "oder", "aber", "während", "и", "или", "а", "но"])
 _OR = frozenset(("or", "oder", "или", "或"))
 _LISTED = frozenset(("and", "or", "und", "oder", "и", "или", ",", "、"))
+# What stands right after one of these must not stand after another's: its role would be another.
 _DIRECTIONS = {
+    "of": "of", "is": "is", "are": "is", "with": "with", "in": "in", "on": "on", "at": "at", "as": "as",
+    "must": "must", "should": "must", "shall": "must",
     "from": "from", "to": "to", "into": "to", "onto": "to", "than": "than", "over": "over", "by": "by",
     "before": "before", "after": "after", "behind": "behind", "instead": "instead", "for": "for", "under": "under",
     "von": "from", "aus": "from", "nach": "to", "vor": "before", "als": "than", "statt": "instead",
@@ -138,6 +150,7 @@ _TENSES = {
         r"\b(?:was|were|did|had|wasn't|weren't|didn't|war|waren|wurde|wurden|был|была|было|были)\b|た[。、]|た$"
     ),
     "present": re.compile(r"\b(?:is|are|am|do|does|has|isn't|aren't|don't|doesn't|ist|sind|wird|werden)\b"),
+    "state": re.compile(r"\b(?:is|are|isn't|aren't|ist|sind)\b"),
     "must": re.compile(r"\b(?:must|should|shall|ought|needs?|soll|sollen|sollte|muss|müssen)\b"),
     "future": re.compile(
         r"\b(?:will|won't|'ll|going to|plans? to|planned|soon|later|todo|demnächst|будет|будем|будут)\b|将来|予定"
@@ -149,6 +162,12 @@ _PERSONS = {
     "he": re.compile(r"\b(?:he|him|his)\b"),
     "she": re.compile(r"\b(?:she|her|hers)\b"),
 }
+_CONDITION = re.compile(
+    r"\b(?:if|when|whenever|unless|until|wenn|falls|sobald|если|когда|пока)\b|如果|当|的时候|場合|ときは?|たら|なら"
+)
+_SEQUENCE = re.compile(
+    r"\b(?:first|then|afterwards|next|finally|zuerst|dann|danach|сначала|потом|затем)\b|先|再|然后|最後|まず|次に|それから"
+)
 _PASSIVE = re.compile(
     rf"\b(?:is|are|was|were|be|been|being|gets?|got|isn't|aren't)\b(?:\W+\w+)?\W+(?:\w+ed|{'|'.join(sorted(PAST_FORMS))})\b"
     r"|\b(?:wird|werden|wurde|wurden|worden)\b|られ|され"
@@ -185,7 +204,7 @@ def _words(tokens: Sequence[str]) -> list[Word]:
             part, after, is_negated, is_listed = part + 1, "", False, token in _LISTED
             continue
         is_negated |= _is_negation(token)
-        direction = _DIRECTIONS.get(token, "")
+        direction = "not" if _is_negation(token) else _DIRECTIONS.get(token, "")
         # "over" tells where, but "over 20" tells how much.
         if direction != "over" or (place + 1 < len(tokens) and tokens[place + 1][0].isdigit()):
             for term in _terms(token):

@@ -234,7 +234,7 @@ def _best(
     """The best by the sum of both arms' scores, in one statement: exact, whatever the filters."""
     within = " UNION ALL ".join(f"({arm.sql})" for arm in arms)
     within_params = [parameter for arm in arms for parameter in arm.parameters]
-    corpus = statistics.corpus_of(owners)
+    corpus = statistics.corpus_of(actor.owner_id, terms)
     far_arm, far_params = _far_arm(actor, far, is_shared=len(arms) > 1) if far else ("", [])
     with connection.cursor() as cursor:
         # The arms meet in a GROUP BY, not in a join: a planner without statistics, as after a large load, would join

@@ -43,6 +43,23 @@ def asks(content: str) -> bool:
     return content.rstrip().endswith(("?", "？"))
 
 
+# Words that place what a text tells in time: relative ones first, as people tell days.
+_TIME = re.compile(
+    r"\b(?:yesterday|today|tonight|tomorrow|last|next|ago|week|weekend|month|year|recently|since|morning|evening"
+    r"|summer|winter|spring|autumn|(?:mon|tues|wednes|thurs|fri|satur|sun)day|january|february|march|april|june|july"
+    r"|august|september|october|november|december|days|weeks|months|years|(?:19|20)\d\d|\d{1,2}:\d\d"
+    r"|gestern|heute|morgen|letzte[nrs]?|nächste[nrs]?|vor|woche|monat|jahr|seit|montag|dienstag|mittwoch|donnerstag"
+    r"|freitag|samstag|sonntag|вчера|сегодня|завтра|назад|недел\w*|месяц\w*|год\w*)\b"
+    r"|昨日|今日|明日|先週|来週|先月|去年|昨年|年前|昨天|今天|明天|上周|上个月|去年|\d年|\d月",
+    re.IGNORECASE,
+)
+
+
+def says_when(content: str) -> bool:
+    """Whether a text names a time: a day, a date, "last week"."""
+    return _TIME.search(content) is not None
+
+
 def check_label(name: str, value: str | None) -> None:
     """mem0's ids, speakers, app names: 1 to 128 characters."""
     if value is not None:

@@ -33,7 +33,7 @@ from memories.models.fields import (
 from memories.models.memory import App, Category, Memory, MemoryCategory, MemoryHistory, MemoryTerm, Namespace
 from memories.models.relations import Relation
 from memories.models.sharing import AccessLog, Feedback, Share
-from memories.models.statistics import OwnerStatistics
+from memories.models.statistics import OwnerStatistics, OwnerTerm
 
 __all__ = [
     "AccessAction",
@@ -61,6 +61,7 @@ __all__ = [
     "OutboxDelivery",
     "OutboxEvent",
     "OwnerStatistics",
+    "OwnerTerm",
     "PERSONAL",
     "ProviderKind",
     "ProviderSettings",

@@ -109,6 +109,7 @@ class Memory(models.Model):
 
     term_count = models.PositiveIntegerField(editable=False, help_text="BM25's length of the text, in terms.")
     asks = models.BooleanField(default=False, editable=False, help_text="The text ends in a question mark.")
+    says_when = models.BooleanField(default=False, db_default=False, editable=False, help_text="It names a time.")
     embedding = HalfVectorField(dimensions=DIMENSIONS, editable=False)
 
     created_at = models.DateTimeField(default=timezone.now, editable=False)

@@ -14,6 +14,8 @@ class OwnerStatistics(models.Model):
     owner = owner_key()
     memories = models.BigIntegerField(default=0)
     terms = models.BigIntegerField(default=0)
+    counted_memories = models.BigIntegerField(default=0, db_default=0, help_text="When its terms were counted last.")
+    changes = models.BigIntegerField(default=0, db_default=0, help_text="Writes since its terms were counted.")
     updated_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
@@ -22,3 +24,15 @@ class OwnerStatistics(models.Model):
 
     def __str__(self) -> str:
         return f"{self.memories} memories"
+
+
+class OwnerTerm(models.Model):
+    """In how many of an owner's memories a term stands, counted from the postings by the worker now and then."""
+
+    pk = models.CompositePrimaryKey("owner_id", "term")
+    owner = owner_key()
+    term = models.CharField(max_length=80)
+    df = models.PositiveIntegerField(help_text="Document frequency: the number of memories with this term.")
+
+    def __str__(self) -> str:
+        return f"{self.term}: {self.df}"

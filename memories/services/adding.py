@@ -135,6 +135,7 @@ def _draft(actor: Actor, new: NewMemory) -> Draft:
         metadata=dict(new.metadata),
         tags=tags,
         asks=texts.asks(new.content),
+        says_when=texts.says_when(new.content),
         created_at=now,
         updated_at=now,
     )

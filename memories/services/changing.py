@@ -165,6 +165,7 @@ def _derived(memory: Memory) -> dict[str, Any]:
     return {
         "content_hash": texts.content_hash(memory.content),
         "asks": texts.asks(memory.content),
+        "says_when": texts.says_when(memory.content),
         "term_count": length(document_terms(text)),
         "embedding": embed_documents([text])[0],
     }

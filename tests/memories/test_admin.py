@@ -31,6 +31,7 @@ from memories.models import (
     MemoryTerm,
     OutboxDelivery,
     OwnerStatistics,
+    OwnerTerm,
     ProviderSettings,
     Share,
 )
@@ -46,6 +47,7 @@ WITHOUT_PAGE = {
     MemoryEmbedding: "a provider's vectors, which follow from the text",
     MemoryTerm: "postings, which follow from the text",
     OwnerStatistics: "counted by the worker",
+    OwnerTerm: "counted by the worker",
 }
 # Nobody's rows, with tests of their own in test_admin_providers.py.
 OF_THE_INSTANCE = {EmbeddingSpace, ProviderSettings}

@@ -111,7 +111,7 @@ def test_every_unique_rule_but_the_primary_key_begins_with_the_owner(protected: 
     )
     assert uniques
     for table, name, is_primary, first in uniques:
-        has_own_key = table in {"memories_memoryterm", "memories_memoryembedding"}
+        has_own_key = table in {"memories_memoryterm", "memories_memoryembedding", "memories_ownerterm"}
         assert first == ("id" if is_primary and not has_own_key else "owner_id"), f"{table}: {name}"
 
 

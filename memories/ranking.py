@@ -45,7 +45,7 @@ SIGNALS = (
     "says_when",  # 1: names a time, and the query asks for one
 )
 # The logit of a score is a weighted sum of these and an intercept. A plain sum means much in one pool and little in
-# another: with it the scores of LoCoMo's hits, by what our sets had fitted, were 13 points off on average, so they are 1.
+# another: fitted with it on our sets, scores of other conversations were 13 points off on average, and are 1 off now.
 CALIBRATED = (
     "slope",  # of the log of a candidate's share in the softmax over the pool
     "similarity",  # the best among the first ten
@@ -57,6 +57,17 @@ NUDGES = {"quality": 0.15, "confidence": 0.1, "importance": 0.1, "pinned": 0.15,
 # For a query that asks for what is newest.
 _NEWEST_RECENCY = 0.6
 _HALF_LIFE_DAYS = 60.0
+# Mean and spread of a signal in a usual pool, and how many such candidates every pool is thought to hold beside its
+# own: among three memories nothing stands out by their own mean and spread.
+_ORDINARY = {
+    "similarity": (0.08, 0.077),
+    "lexical": (0.02, 0.045),
+    "coverage": (0.035, 0.07),
+    "entities": (0.01, 0.07),
+}
+_PRIOR = 20
+_ENOUGH = 100
+_ORDINARY_LENGTH = 12
 
 _ASKS_WHEN = re.compile(
     r"\b(?:when|how long|what (?:day|date|month|year|time)|which (?:day|date|month|year)|wann|wie lange"
@@ -191,9 +202,9 @@ class Ranking:
         nudged = nudges(question, pool)
         parts = dict(zip(SIGNALS, (matrix * weights).T, strict=True)) | nudged
         sums: Column = np.sum(list(parts.values()), axis=0)
-        places = np.lexsort((np.arange(len(pool)), -sums))
+        places = np.argsort(-sums, kind="stable")
         slopes = np.array([self.calibration[name] for name in CALIBRATED])
-        logits = evidence(sums, places, pool.similarity, pool.coverage) @ slopes
+        logits = evidence(sums, weights, pool.similarity, pool.coverage) @ slopes
         slope, base = slopes[0], self.calibration["intercept"]
         # What is not a candidate's own: how well the pool fits, and how much there is to stand out from.
         fit = logits - slope * sums
@@ -238,34 +249,40 @@ def _shipped() -> Ranking:
     return load(Path(__file__).parent / "ranking.json")
 
 
-def evidence(sums: Column, places: NDArray[np.int64], similarity: Column, coverage: Column) -> Column:
-    """What a score is made from, a row for each candidate and a column for each of CALIBRATED; `places` is the order of
-    the weighted `sums`."""
+def evidence(sums: Column, weights: Column, similarity: Column, coverage: Column) -> Column:
+    """What a score is made from, a row for each candidate and a column for each of CALIBRATED; the `sums` were made
+    with these `weights`.
+
+    A pool that is small is filled up with candidates for which nothing speaks: who is alone does not stand out.
+    """
     size = len(sums)
     if not size:
         return np.zeros((0, len(CALIBRATED)))
-    top = float(sums.max())
-    margin = sums - top - np.log(np.exp(sums - top).sum())
+    ordinary = float(weights[SIGNALS.index("length")]) * np.log1p(_ORDINARY_LENGTH)
+    top = max(float(sums.max()), ordinary)
+    missing = max(0, _ENOUGH - size) * np.exp(ordinary - top)
+    margin = sums - top - np.log(np.exp(sums - top).sum() + missing)
+    places = np.argsort(-sums, kind="stable")
     return np.column_stack([margin, np.full(size, _best(similarity, places)), np.full(size, _best(coverage, places))])
 
 
 def signals(question: Question, pool: Pool) -> Column:
     """A row for each candidate, a column for each of SIGNALS."""
     size = len(pool)
-    similarity, lexical, coverage = _z(pool.similarity), _z(pool.lexical), _z(pool.coverage)
-    evidence = (similarity + lexical + coverage) / 3
-    beside = _beside(pool, evidence)
+    similarity, lexical, coverage = (_z(pool, name) for name in ("similarity", "lexical", "coverage"))
+    support = (similarity + lexical + coverage) / 3
+    beside = _beside(pool, support)
     columns = {
         "similarity": similarity,
         "lexical": lexical,
         "coverage": coverage,
-        "entities": _z(pool.entities),
+        "entities": _z(pool, "entities"),
         "provider": _z_where_known(pool.provider),
         "before": beside[-1],
         "after": beside[1],
         "second_before": beside[-2],
         "second_after": beside[2],
-        "run": _support(pool.run, evidence),
+        "run": _support(pool.run, support),
         "speaker": _said_by(question, pool),
         "time": _timely(question, pool),
         "asks": pool.asks,
@@ -306,17 +323,24 @@ def _raw_values(pool: Pool) -> dict[str, Column]:
     }
 
 
-def _z(values: Column) -> Column:
-    spread = values.std() if len(values) else 0.0
-    scored: Column = (values - values.mean()) / spread if spread > 1e-9 else np.zeros_like(values)
+def _z(pool: Pool, name: str) -> Column:
+    """Standard scores over the pool, as if `_PRIOR` ordinary candidates were in it too."""
+    values: Column = getattr(pool, name)
+    mean, spread = _ORDINARY[name]
+    size = len(values)
+    total = size + _PRIOR
+    centre = (values.sum() + _PRIOR * mean) / total
+    variance = (((values - centre) ** 2).sum() + _PRIOR * (spread**2 + (mean - centre) ** 2)) / total
+    scored: Column = (values - centre) / np.sqrt(variance)
     return scored
 
 
 def _z_where_known(values: Column) -> Column:
+    """Standard scores among those that have a value; of models nothing is known beforehand."""
     known = ~np.isnan(values)
     scored = np.zeros_like(values)
-    if known.any():
-        scored[known] = _z(values[known])
+    if known.sum() > 1 and (spread := values[known].std()) > 1e-9:
+        scored[known] = (values[known] - values[known].mean()) / spread
     return scored
 
 

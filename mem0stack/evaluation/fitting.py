@@ -34,6 +34,25 @@ _TOP_K = 50
 _SHOWN = 10
 _PARTS = 5
 _WRONG_AT_MOST = 0.02
+# What the weights are where the sets say nothing: chosen by hand, before anything was fitted.
+_BY_HAND = np.array(
+    [
+        {
+            "similarity": 0.5,
+            "lexical": 0.5,
+            "entities": 0.1,
+            "provider": 0.5,
+            "before": 0.4,
+            "after": 0.3,
+            "second_before": 0.16,
+            "second_after": 0.12,
+            "run": 0.7,
+            "speaker": 1.2,
+            "time": 4.0,
+        }.get(signal, 0.0)
+        for signal in ranking.SIGNALS
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +70,7 @@ class Candidates:
         sums = self.signals @ weights + self.nudges
         places = np.argsort(-sums, kind="stable")
         keys = [self.keys[place] for place in places[:_TOP_K]]
-        features = ranking.evidence(sums, places, self.similarity, self.coverage)[places[:_TOP_K]]
+        features = ranking.evidence(sums, weights, self.similarity, self.coverage)[places[:_TOP_K]]
         return Ranked(keys, features, np.array([key in answers for key in keys], dtype=bool))
 
 
@@ -205,7 +224,7 @@ def _parted(unseen: Sequence[Answer]) -> Iterator[tuple[list[Answer], list[Answe
 
 def _weights(asked: Sequence[Asked]) -> Array:
     try:
-        return fit_choice([each.choice for each in asked if each.may_be_fitted])
+        return fit_choice([each.choice for each in asked if each.may_be_fitted], prior=_BY_HAND)
     except ValueError as error:
         raise InvalidArgument(
             f"Nothing is left to fit on: {error}. Name two conversations or more, or a set that is split in halves."

@@ -28,9 +28,10 @@ class Choice:
     offsets: Array
 
 
-def fit_choice(choices: Sequence[Choice], l2: float = L2) -> Array:
+def fit_choice(choices: Sequence[Choice], l2: float = L2, prior: Array | None = None) -> Array:
     """The weights that make the chosen ones likeliest: cross-entropy, the probability of a question shared equally by
-    its gold, averaged over questions, plus `l2` times the weights' squares. Questions with no gold among their
+    its gold, averaged over questions, plus `l2` times the square of their distance to `prior` (0 without one), which is
+    what a weight is where the questions say nothing of it. Questions with no gold among their
     candidates say nothing about the order and are passed over. Raises ValueError when none is left."""
     useful = [choice for choice in choices if choice.is_gold.any() and not choice.is_gold.all()]
     if not useful:
@@ -40,6 +41,7 @@ def fit_choice(choices: Sequence[Choice], l2: float = L2) -> Array:
     offsets = np.concatenate([choice.offsets for choice in useful])
     sizes = [len(choice.is_gold) for choice in useful]
     starts, questions = np.cumsum([0, *sizes[:-1]]), len(useful)
+    expected_weights = np.zeros(signals.shape[1]) if prior is None else prior
 
     def derivatives(weights: Array) -> _Derivatives:
         scores = signals @ weights + offsets
@@ -48,8 +50,8 @@ def fit_choice(choices: Sequence[Choice], l2: float = L2) -> Array:
         totals = np.add.reduceat(likely, starts)
         likely /= np.repeat(totals, sizes)
         expected = np.add.reduceat(likely[:, None] * signals, starts)
-        loss = (np.log(totals).sum() - target @ scores) / questions + l2 * weights @ weights
-        gradient = (likely - target) @ signals / questions + 2 * l2 * weights
+        loss = (np.log(totals).sum() - target @ scores) / questions + l2 * ((weights - expected_weights) ** 2).sum()
+        gradient = (likely - target) @ signals / questions + 2 * l2 * (weights - expected_weights)
         hessian = (signals.T @ (likely[:, None] * signals) - expected.T @ expected) / questions
         return float(loss), gradient, hessian + 2 * l2 * np.eye(len(weights))
 

@@ -212,7 +212,8 @@ _FUNCTION_WORDS = {
         wird bei einer um am sind noch wie einem über einen so zum war haben nur oder aber zur was wenn ich wir kann
         bitte schon wo wer wann warum welche welcher welches welchen welchem unser unsere unseren unserem unserer
         mein meine ihr ihre sein seine wurde wurden sollen soll muss müssen darf vom beim sowie man uns mir mich
-        nicht nichts kein keine keinen nach vor seit ohne zwischen mehr alle oft immer zwei drei heute gestern
+        ans ins nicht nichts kein keine keinen nach vor seit ohne zwischen unter gegen durch mehr alle oft immer zwei
+        drei heute gestern
     """,
     "french": """
         de la le et les des en un du une que est pour qui dans par plus pas au sur ne se ce il sont avec son aux ses ont
@@ -237,19 +238,19 @@ _FUNCTION_WORDS = {
         hebben deze dit wordt worden wij ik je hoe waar wanneer waarom welke wie onze ons mijn zou moet kan door over
     """,
 }
-# These are words of English, names of files, formats and locales, or words of commands as well: alone no sign.
+# These are words of English, names of files, formats and locales, or words of commands as well: no sign of their own.
 _NO_SIGN_WORDS = """
 a al an am as at com con da das de den der des die do dos du e el em en er es est et eu ex hat i il in is la las le les
 lo los ma man me mi mit no nos o on op or os ou per plus pour so son te um un use van von war was we y in over door
-come era ha plan ont sur par si sua ser ne se na lui mes je ik dit dat
+come era ha plan ont sur par si sua ser ne se na lui mes je ik dit dat ya im met ate fur comment
 """
 _NO_SIGN = frozenset(_NO_SIGN_WORDS.split())
 _SIGNS_OF = {language: frozenset(_fold(words).split()) - _NO_SIGN for language, words in _FUNCTION_WORDS.items()}
 _SIGNS = frozenset().union(*_SIGNS_OF.values())
 # A sign, and a word worth finding: negation, number, time and place, as in English.
 _KEPT_WORDS = """
-nicht nichts kein keine keinen nach vor seit ohne zwischen mehr alle oft immer zwei drei heute gestern über
-pas plus sans no sin sobre antes después non senza não sem até niet geen uit naar
+nicht nichts kein keine keinen nach vor seit ohne zwischen unter gegen durch mehr alle oft immer zwei drei heute gestern
+über pas plus sans no sin sobre antes después non senza não sem até niet geen uit naar
 """
 _STOP_OF = {
     language: frozenset(_fold(words).split()).difference(_fold(_KEPT_WORDS).split())
@@ -258,13 +259,15 @@ _STOP_OF = {
 
 
 def _language(chunks: Sequence[str]) -> str | None:
-    """The language of Latin letters that two of its function words give away, if there are fewer of English; None for
-    English, and where there is too little to tell."""
+    """The language of Latin letters that two of its function words give away, one of them a sign, if there are fewer of
+    English; None for English, and where there is too little to tell."""
     signs = _SIGNS.intersection(chunks)
-    if len(signs) < 2:
+    if not signs:
         return None
     language = max(_SIGNS_OF, key=lambda language: len(signs & _SIGNS_OF[language]))
     found = signs & _SIGNS_OF[language]
+    if len(found) == 1:  # "Die Datenbank ist langsam": beside a sign the article is one as well
+        found |= _STOP_OF[language].intersection(chunk.lower() for chunk in chunks)
     english = _STOP.intersection(chunks) - _STOP_OF[language]
     return language if len(found) >= 2 and len(found) > len(english) else None
 

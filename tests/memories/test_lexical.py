@@ -254,6 +254,9 @@ def test_the_worst_texts_stay_fast(unit):
     ("text", "expected"),
     [
         pytest.param("Die Rechnungen werden bei uns gedruckt", "rechnungen rechnung gedruckt", id="German"),
+        pytest.param(
+            "Die Rechnungen sind fehlerhaft", "rechnungen rechnung fehlerhaft", id="German: an article, a verb"
+        ),
         pytest.param("wo werden Migrations ausgeführt", "migrat migration ausgefuhrt", id="English words in German"),
         pytest.param("nicht ohne uns freigeben, sondern mit Dmitri", "nicht ohn freigeb", id="negations stay"),
         pytest.param("quels sont les noms de notre base de comptes", "nom bas base compt", id="French"),
@@ -278,7 +281,8 @@ def test_a_language_in_latin_letters_adds_its_stems_and_drops_its_function_words
         pytest.param("MIT license", id="licence"),
         pytest.param("de en es fr it", id="locales"),
         pytest.param("Mr. von der Leyen asked the man about the plan", id="names"),
-        pytest.param("la la la", id="one sign over and over"),
+        pytest.param("sur sur sur", id="one word over and over"),
+        pytest.param("ya, im so sorry, i met the team", id="as people chat"),
         pytest.param("Rechnungen", id="too short to tell"),
     ],
 )

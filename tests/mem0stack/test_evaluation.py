@@ -188,8 +188,9 @@ def _coding(folder: Path) -> Path:
     return folder
 
 
-def _homes() -> set[Path]:
-    return set(Path(tempfile.gettempdir()).glob("mem0-evaluation-*"))
+def _home(run: "subprocess.Popen[str]") -> Path:
+    """Each run has one of its own: others may be going on."""
+    return Path(tempfile.gettempdir()) / f"mem0-evaluation-{run.pid}"
 
 
 def _command(*words: str | Path) -> "subprocess.Popen[str]":
@@ -200,13 +201,13 @@ def _command(*words: str | Path) -> "subprocess.Popen[str]":
 
 
 def test_a_small_run_measures_both_formats_and_leaves_nothing(tmp_path: Path) -> None:
-    homes, file = _homes(), tmp_path / "figures.json"
+    file = tmp_path / "figures.json"
     sets = [_coding(tmp_path / "facts"), _conversation(tmp_path / "small.json")]
     run = _command("evaluate", *sets, "--json", file)
     printed, said = run.communicate(timeout=200)
 
     assert run.returncode == 0, said
-    assert _homes() == homes
+    assert not _home(run).exists()
     facts, talk = json.loads(file.read_text())["sets"]
     assert list(facts["systems"]) == ["ours", "plain cosine", "plain BM25", "mem0's scoring"]
     broker, before, fence = facts["questions"]
@@ -226,7 +227,7 @@ def test_a_small_run_measures_both_formats_and_leaves_nothing(tmp_path: Path) ->
 
 
 def test_a_run_that_fails_says_why_and_leaves_nothing(tmp_path: Path) -> None:
-    homes, folder = _homes(), _coding(tmp_path / "facts")
+    folder = _coding(tmp_path / "facts")
     memories = folder / "memories.jsonl"
     memories.write_text(memories.read_text().replace("The broker is Kafka.", "  "))
     run = _command("evaluate", folder)
@@ -235,16 +236,15 @@ def test_a_run_that_fails_says_why_and_leaves_nothing(tmp_path: Path) -> None:
     assert run.returncode == 1
     assert "POST /api/v2/memories/ was answered with 400" in said
     assert "Traceback" not in said
-    assert _homes() == homes
+    assert not _home(run).exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
-    homes = _homes()
     run = _command("evaluate", EVALUATION / "conversations")
     try:
         deadline = time.monotonic() + 60
-        while not any((home / "state").exists() or (home / "logs").exists() for home in _homes() - homes):
+        while not (_home(run) / "logs").exists():
             assert run.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -256,15 +256,16 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path, number: signal.Signal
         run.kill()
 
     assert run.returncode != 0
-    assert _homes() == homes
+    assert not _home(run).exists()
 
 
 def test_weights_are_fitted_written_and_ranked_by(tmp_path: Path) -> None:
-    homes, weights, file = _homes(), tmp_path / "weights.json", tmp_path / "figures.json"
+    weights, file = tmp_path / "weights.json", tmp_path / "figures.json"
     talks = [_conversation(tmp_path / "one.json"), _conversation(tmp_path / "two.json")]
     run = _command("fit_ranking", *talks, "--out", weights)
     printed, said = run.communicate(timeout=200)
     assert run.returncode == 0, said
+    assert not _home(run).exists()
     fitted = json.loads(weights.read_text())
 
     assert "### two: what was not fitted on" in printed
@@ -280,4 +281,4 @@ def test_weights_are_fitted_written_and_ranked_by(tmp_path: Path) -> None:
     _, said = run.communicate(timeout=200)
     assert run.returncode == 0, said
     assert json.loads(file.read_text())["sets"][0]["questions"][1]["found"][-1] == "D1:3"
-    assert _homes() == homes
+    assert not _home(run).exists()

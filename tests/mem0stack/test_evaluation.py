@@ -209,7 +209,7 @@ def test_a_small_run_measures_both_formats_and_leaves_nothing(tmp_path: Path) ->
     assert run.returncode == 0, said
     assert not _home(run).exists()
     facts, talk = json.loads(file.read_text())["sets"]
-    assert list(facts["systems"]) == ["ours", "plain cosine", "plain BM25", "mem0's scoring"]
+    assert list(facts["systems"]) == [*("ours", "plain cosine", "plain BM25", "mem0's scoring", "mem0's, no entities")]
     broker, before, fence = facts["questions"]
     # What is superseded is no answer unless the past is asked for, and nothing of another project ever is.
     assert set(broker["found"]) == {"m2", "m3"}

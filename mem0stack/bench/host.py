@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from django.conf import settings
 
 from mem0stack.bench import BenchError
 from mem0stack.bench.corpus import Owner
@@ -28,9 +29,15 @@ WHERE relkind = 'r' AND (starts_with(relname, 'memories_') OR starts_with(relnam
 class Host(ScratchService):
     """One service in one home."""
 
-    def __init__(self, home: Path, port: int, *, memories: int, seed: int) -> None:
+    def __init__(self, home: Path, port: int, owners: Sequence[Owner]) -> None:
         super().__init__(home, port)
-        self._corpus = (str(memories), str(seed))
+        self._corpus = (",".join(str(owner.size) for owner in owners), str(owners[0].seed))
+        self._indexes_from = settings.VECTOR_INDEX_FROM
+
+    def up(self, *, with_indexes: bool = True) -> float:
+        """Seconds until everything was ready. An index slows down what is loaded by the ten thousand."""
+        self._indexes_from = settings.VECTOR_INDEX_FROM if with_indexes else 0
+        return super().up()
 
     def first_memory(self) -> float:
         """Seconds from a write by a new client to the answer of a search that finds it."""
@@ -66,6 +73,30 @@ class Host(ScratchService):
             raise BenchError("The memories could not be stored; the reason is above.")
         return [keys[owner.number] for owner in owners]
 
+    def await_indexes(self) -> float:
+        """Seconds until every large owner had a vector index."""
+        missing = "SELECT count(*) FROM memories_ownerstatistics WHERE memories >= %d AND vector_index_at IS NULL"
+        if not self._indexes_from:
+            return 0.0
+        return self.await_none(missing % self._indexes_from, what="build the vector indexes")
+
+    def forget_pages(self) -> None:
+        """Have the machine forget what it keeps of the database's files, while PostgreSQL is down: what is read next
+        comes from the disk."""
+        for path in Home(self.home).postgres_data.rglob("*"):
+            if path.is_file():
+                descriptor = os.open(path, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+                finally:
+                    os.close(descriptor)
+
+    def search_ms(self, key: str, query: str) -> float:
+        began = time.perf_counter()
+        ask(self.url, key, "POST", "/api/v2/search/", {"query": query}, timeout_s=15.0)
+        return (time.perf_counter() - began) * 1000
+
     def sizes(self) -> dict[str, int]:
         """Bytes of every table with its indexes."""
         with self.database() as database:
@@ -82,6 +113,18 @@ class Host(ScratchService):
             raise BenchError("The searches' SQL could not be run by itself; the reason is above.")
         found: dict[str, Any] = orjson.loads(output)
         return found
+
+    def curve(self, searches: int, progress: Callable[[dict[str, Any]], None]) -> list[dict[str, Any]]:
+        """What so many searches of each owner cost, the owners one after another; told of each as it is known."""
+        process = self._job("curve", str(searches))
+        assert process.stdout is not None  # noqa: S101  it is a pipe
+        rows = []
+        for line in process.stdout:
+            rows.append(orjson.loads(line))
+            progress(rows[-1])
+        if process.wait():
+            raise BenchError("The searches could not be run; the reason is above.")
+        return rows
 
     def kill(self, part: str) -> float:
         """Seconds from `kill -9` of a part until it is well and every kind of call succeeds."""
@@ -115,6 +158,9 @@ class Host(ScratchService):
         except (OSError, http.client.HTTPException, ScratchError):
             return False
         return True
+
+    def _environ(self) -> dict[str, str]:
+        return super()._environ() | {"VECTOR_INDEX_FROM": str(self._indexes_from)}
 
 
 def _balanced(owners: Sequence[Owner], parts: int) -> list[list[Owner]]:

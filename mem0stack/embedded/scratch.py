@@ -27,7 +27,8 @@ from django.conf import settings
 from mem0stack.embedded import postgres
 from mem0stack.lib.home import Home
 
-_SETTLED_WITHIN_S = 600
+# The vector indexes of a million memories are built for a quarter of an hour.
+_WORKER_WITHIN_S = 3_600
 # These would lead it to somebody else's data.
 _FOREIGN = ("DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL", "NEO4J_URL", "SECRET_KEY", "MEM0_DB_ROLE", "MEM0_HOME")
 
@@ -65,17 +66,23 @@ class ScratchService:
     def settle(self) -> float:
         """What autovacuum and the worker would do in the next minutes, done now: then it is measured as it will be.
         Returns the seconds until the outbox was empty."""
-        began = time.perf_counter()
+        waiting = "SELECT count(*) FROM memories_outboxdelivery WHERE state = 'waiting'"
+        drained_s = self.await_none(waiting, what="empty the outbox")
         with self.database() as database:
-            while one(database, "SELECT count(*) FROM memories_outboxdelivery WHERE state = 'waiting'"):
-                if time.perf_counter() - began > _SETTLED_WITHIN_S:
-                    raise ScratchError(f"The worker does not empty the outbox; {self.home}/logs/worker.log tells more.")
-                time.sleep(0.2)
-            drained_s = time.perf_counter() - began
             database.execute("VACUUM (ANALYZE)")
         with self.database(postgres.SUPERUSER) as database:
             database.execute("CHECKPOINT")
         return drained_s
+
+    def await_none(self, count: str, *, what: str) -> float:
+        """Seconds until a count is 0 that the worker brings down; `what` it should do is for the error."""
+        began = time.perf_counter()
+        with self.database() as database:
+            while one(database, count):
+                if time.perf_counter() - began > _WORKER_WITHIN_S:
+                    raise ScratchError(f"The worker does not {what}; {self.home}/logs/worker.log tells more.")
+                time.sleep(0.2)
+        return time.perf_counter() - began
 
     def database(self, role: str = postgres.OWNER) -> psycopg.Connection[Any]:
         directory = str(Home(self.home).postgres_socket_dir)
@@ -118,11 +125,11 @@ def scratch_service(purpose: str) -> Iterator[ScratchService]:
                 service.remove()
 
 
-def ask(url: str, key: str, method: str, path: str, body: Any = None) -> Any:
+def ask(url: str, key: str, method: str, path: str, body: Any = None, *, timeout_s: float = 5.0) -> Any:
     """The JSON that a service answers with. Raises ScratchError on a status that is no success, OSError and
     HTTPException where no whole answer comes."""
     address = urlsplit(url)
-    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=5)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=timeout_s)
     try:
         payload = None if body is None else orjson.dumps(body)
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}

@@ -75,7 +75,7 @@ PROVIDER_SECONDS = Histogram(
 # mostrecent: whichever worker built one last.
 VECTOR_INDEX_BUILD_SECONDS = Gauge(
     "mem0_vector_index_build_seconds",
-    "How long the last vector index of an owner took to build; 0 before the first.",
+    "How long the last vector index of an owner took to build; absent before the first.",
     multiprocess_mode="mostrecent",
 )
 # livemax: as long as one living process finds it away.

@@ -337,7 +337,7 @@ SELECT scored.owner_id, scored.id, m.speaker, -(m.embedding <#> %s::halfvec), le
     CASE WHEN m.run_id IS NULL THEN 0
         ELSE hashtextextended(m.run_id, uuid_hash_extended(m.namespace_id, m.owner_id)) END,
     coalesce(m.seq, 0), extract(epoch FROM m.event_at)::float8, m.asks::int, m.says_when::int, m.term_count,
-    m.quality, m.confidence, m.importance, (m.pinned_at IS NOT NULL)::int
+    m.quality, m.confidence, m.importance, (m.pinned_at IS NOT NULL)::int, m.kind = 'message'
 FROM scored CROSS JOIN LATERAL (
     SELECT * FROM memories_memory AS m WHERE m.owner_id = scored.owner_id AND m.id = scored.id OFFSET 0
 ) AS m {joined}
@@ -369,9 +369,11 @@ def _filled(parameters: Sequence[Any], values: Mapping[Any, Any]) -> list[Any]:
 
 
 def _as_pool(rows: Sequence[tuple[Any, ...]]) -> Pool:
-    columns = list(zip(*rows, strict=True)) if rows else [()] * 18
+    columns = list(zip(*rows, strict=True)) if rows else [()] * 19
     owner_ids, ids, speakers = columns[:3]
-    (similarity, lexical, coverage, named, far, run, seq, event_at, asks, says_when, length, *weights) = columns[3:]
+    (similarity, lexical, coverage, named, far, run, seq, event_at, asks, says_when, length, *weights, messages) = (
+        columns[3:]
+    )
     quality, confidence, importance, pinned = (np.array(column, dtype=np.float64) for column in weights)
     return Pool(
         ids=ids,
@@ -382,6 +384,7 @@ def _as_pool(rows: Sequence[tuple[Any, ...]]) -> Pool:
         coverage=np.array(coverage, dtype=np.float64),
         entities=np.array(named, dtype=np.float64),
         provider=np.array(far, dtype=np.float64),
+        is_message=np.array(messages, dtype=np.bool_),
         run=np.array(run, dtype=np.int64),
         seq=np.array(seq, dtype=np.int64),
         event_at=np.array(event_at, dtype=np.float64),

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from accounts.actors import Actor, acting_as
 from memories.embeddings import embed_documents
+from memories.entities import entities_of
 from memories.lexical import query_terms
-from memories.models import Memory, MemoryTerm, Standing
+from memories.models import Entity, Memory, MemoryTerm, Mention, Standing
 
-COSINE, BM25, MEM0 = "plain cosine", "plain BM25", "mem0's scoring"
+COSINE, BM25, MEM0, MEM0_PLAIN = "plain cosine", "plain BM25", "mem0's scoring", "mem0's, no entities"
 TOP_K = 50
 # As our own postings are weighed; short texts want little saturation and little length correction.
 _K1, _B = 0.6, 0.3
@@ -24,6 +25,8 @@ _K1, _B = 0.6, 0.3
 # mem0's scoring finds 4 to 8 points less on conversations, so this is the kinder of the two.
 _MEM0_K1, _MEM0_B, _MEM0_MEAN_LENGTH = 1.2, 0.75, 256.0
 _MEM0_THRESHOLD = 0.1
+# A query's first entities; those of memories that are so similar to one of them; what a memory gets at most.
+_MEM0_ENTITIES, _MEM0_ALIKE, _MEM0_BOOST = 8, 0.5, 0.5
 # mem0/utils/scoring.py: up to so many terms, the sigmoid's midpoint and steepness.
 _MEM0_SIGMOIDS = ((3, 5.0, 0.7), (6, 7.0, 0.6), (9, 9.0, 0.5), (15, 10.0, 0.5))
 _MEM0_LONGEST = (12.0, 0.5)
@@ -41,6 +44,8 @@ class Corpus:
             rows = list(Memory.objects.owned_by(actor).alive().order_by("id").values_list("id", "embedding"))
             postings = MemoryTerm.objects.filter(owner_id=actor.owner_id).exclude(term__startswith="tag:")
             read = list(postings.values_list("term", "memory_id", "tf", "length"))
+            names = dict(Entity.objects.filter(owner_id=actor.owner_id).values_list("id", "name"))
+            mentions = list(Mention.objects.filter(owner_id=actor.owner_id).values_list("entity_id", "memory_id"))
         self._ids: list[UUID] = [id_ for id_, _ in rows]
         self._vectors = np.array([vector for _, vector in rows], dtype=np.float32)
         places = {id_: place for place, id_ in enumerate(self._ids)}
@@ -49,17 +54,23 @@ class Corpus:
         for term, memory_id, tf, length in read:
             self._postings[term].append((places[memory_id], tf))
             self._lengths[places[memory_id]] = length
+        self._linked: dict[UUID, list[int]] = {entity_id: [] for entity_id in names}
+        for entity_id, memory_id in mentions:
+            self._linked[entity_id].append(places[memory_id])
+        self._entities = embed_documents([names[entity_id] for entity_id in self._linked])
 
     def rankings(self, query: str, *, namespace: str | None, is_past: bool) -> Mapping[str, Sequence[UUID]]:
         """The best 50 by each baseline, of the rows that our own search would look at."""
         allowed = self._scope(namespace, is_past)
         cosine = (self._vectors @ embed_documents([query])[0]).astype(np.float64)
         terms = query_terms(query)
+        nearest, mem0 = self._mem0_pool(cosine, allowed), cosine + self._mem0_lexical(terms)
         bm25 = self._bm25(terms, _K1, _B, mean_length=max(1.0, float(self._lengths.mean())))
         return {
             COSINE: self._best(cosine, allowed),
             BM25: self._best(bm25, allowed & (bm25 > 0)),
-            MEM0: self._mem0(cosine, terms, allowed),
+            MEM0: self._best(mem0 + self._boosts(query), nearest),
+            MEM0_PLAIN: self._best(mem0, nearest),
         }
 
     def _scope(self, namespace: str | None, is_past: bool) -> NDArray[np.bool_]:
@@ -84,16 +95,32 @@ class Corpus:
                 scores[place] += idf * tf * (k1 + 1) / (tf + damped[place])
         return scores
 
-    def _mem0(self, cosine: _Scores, terms: Sequence[str], allowed: NDArray[np.bool_]) -> Sequence[UUID]:
-        """Of the nearest by vector, the best by semantic + sigmoid(BM25). What it divides by is the same for all of a
-        query's candidates, so it moves none of them. No entity boost."""
-        pool = np.flatnonzero(allowed & (cosine >= _MEM0_THRESHOLD))
-        pool = pool[np.argsort(-cosine[pool], kind="stable")][: max(4 * TOP_K, 60)]
+    # mem0 ranks the nearest by cosine + sigmoid(BM25) + entity boost. What it divides the sum by is the same for all
+    # candidates of a query, so it moves none of them and is left out.
+
+    def _mem0_pool(self, cosine: _Scores, allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        places = np.flatnonzero(allowed & (cosine >= _MEM0_THRESHOLD))
+        pool = np.zeros(len(self._ids), dtype=bool)
+        pool[places[np.argsort(-cosine[places], kind="stable")][: max(4 * TOP_K, 60)]] = True
+        return pool
+
+    def _mem0_lexical(self, terms: Sequence[str]) -> _Scores:
         bm25 = self._bm25(terms, _MEM0_K1, _MEM0_B, mean_length=_MEM0_MEAN_LENGTH)
         midpoint, steepness = next((rest for most, *rest in _MEM0_SIGMOIDS if len(terms) <= most), _MEM0_LONGEST)
-        lexical = np.where(bm25 > 0, 1 / (1 + np.exp(-steepness * (bm25 - midpoint))), 0)
-        score = cosine + lexical
-        return [self._ids[place] for place in pool[np.argsort(-score[pool], kind="stable")][:TOP_K]]
+        return np.where(bm25 > 0, 1 / (1 + np.exp(-steepness * (bm25 - midpoint))), 0)
+
+    def _boosts(self, query: str) -> _Scores:
+        """mem0's entity boost (`_compute_entity_boosts` in mem0/memory/main.py), over entities that our rules find."""
+        boosts = np.zeros(len(self._ids))
+        asked = embed_documents([thing.name for thing in entities_of(query)][:_MEM0_ENTITIES])
+        if not asked or not self._entities:
+            return boosts
+        alike = (np.stack(self._entities) @ np.stack(asked).T).max(axis=1)
+        for similarity, linked in zip(alike, self._linked.values(), strict=True):
+            if similarity >= _MEM0_ALIKE and linked:
+                boost = similarity * _MEM0_BOOST / (1 + 0.001 * (len(linked) - 1) ** 2)
+                boosts[linked] = np.maximum(boosts[linked], boost)
+        return boosts
 
     def _best(self, scores: _Scores, allowed: NDArray[np.bool_]) -> Sequence[UUID]:
         places = np.flatnonzero(allowed)

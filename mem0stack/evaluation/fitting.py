@@ -50,6 +50,7 @@ _BY_HAND = np.array(
             "speaker": 1.2,
             "time": 4.0,
         }.get(signal, 0.0)
+        for _ in ranking.KINDS
         for signal in ranking.SIGNALS
     ]
 )
@@ -70,7 +71,7 @@ class Candidates:
         sums = self.signals @ weights + self.nudges
         places = np.argsort(-sums, kind="stable")
         keys = [self.keys[place] for place in places[:_TOP_K]]
-        features = ranking.evidence(sums, weights, self.similarity, self.coverage)[places[:_TOP_K]]
+        features = ranking.evidence(sums, self.similarity, self.coverage)[places[:_TOP_K]]
         return Ranked(keys, features, np.array([key in answers for key in keys], dtype=bool))
 
 
@@ -138,7 +139,7 @@ def fit_ranking(paths: Sequence[Path], progress: Progress) -> dict[str, Any]:
     unseen = answered_unseen(asked)
     calibration = calibrate([each for each in unseen if each.asked.may_be_fitted])
     return {
-        "weights": dict(zip(ranking.SIGNALS, weights.round(4).tolist(), strict=True)),
+        "weights": dict(zip(ranking.COLUMNS, weights.round(4).tolist(), strict=True)),
         "calibration": {
             "intercept": round(calibration.intercept, 4),
             **dict(zip(ranking.CALIBRATED, calibration.slopes.round(4).tolist(), strict=True)),
@@ -243,6 +244,6 @@ def _asked(sets: Sequence[EvaluationSet], said: Iterator[Mapping[str, Any]]) -> 
 
 
 def _candidates(said: Mapping[str, Any]) -> Candidates:
-    width = len(ranking.SIGNALS)
+    width = len(ranking.COLUMNS)
     table = np.frombuffer(b64decode(said["table"]), dtype=np.float64).reshape(len(said["keys"]), width + 3)
     return Candidates(said["keys"], table[:, :width], *table[:, width:].T)

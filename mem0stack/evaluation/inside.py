@@ -80,7 +80,7 @@ def pools(paths: list[Path], ids: Mapping[str, Mapping[str, str]]) -> None:
             lines = []
             for found in (whole, _few_of(whole, [keys[id_] in asked.answers for id_ in whole.ids], draw)):
                 nudges = sum(ranking.nudges(question, found).values())
-                columns = [ranking.signals(question, found), nudges, found.similarity, found.coverage]
+                columns = [ranking.columns(question, found), nudges, found.similarity, found.coverage]
                 table = np.column_stack(columns).astype(np.float64)
                 lines.append({"keys": [keys[id_] for id_ in found.ids], "table": b64encode(table.tobytes()).decode()})
             _say(pools=lines)

@@ -209,7 +209,7 @@ def test_a_small_run_measures_both_formats_and_leaves_nothing(tmp_path: Path) ->
     assert run.returncode == 0, said
     assert not _home(run).exists()
     facts, talk = json.loads(file.read_text())["sets"]
-    assert list(facts["systems"]) == ["ours", "plain cosine", "plain BM25", "mem0's scoring"]
+    assert list(facts["systems"]) == [*("ours", "plain cosine", "plain BM25", "mem0's scoring", "mem0's, no entities")]
     broker, before, fence = facts["questions"]
     # What is superseded is no answer unless the past is asked for, and nothing of another project ever is.
     assert set(broker["found"]) == {"m2", "m3"}
@@ -269,13 +269,15 @@ def test_weights_are_fitted_written_and_ranked_by(tmp_path: Path) -> None:
     fitted = json.loads(weights.read_text())
 
     assert "### two: what was not fitted on" in printed
-    assert tuple(fitted["weights"]) == ranking.SIGNALS
+    assert tuple(fitted["weights"]) == ranking.COLUMNS
     assert [(each["name"], each["questions"]) for each in fitted["fitted_on"]] == [("one", 2), ("two", 2)]
     assert fitted["held_out"]["one"]["figures"]["overall"]["questions"] == 2
     assert ranking.load(weights).weights == fitted["weights"]
 
     # Turned round, what fits best comes last.
-    upside_down = {name: -weight for name, weight in fitted["weights"].items()} | {"length": 0.0, "asks": 0.0}
+    upside_down = {name: -weight for name, weight in fitted["weights"].items()} | {
+        f"message.{name}": 0.0 for name in ("length", "asks")
+    }
     weights.write_text(json.dumps(fitted | {"weights": upside_down}))
     run = _command("evaluate", talks[0], "--weights", weights, "--json", file)
     _, said = run.communicate(timeout=200)

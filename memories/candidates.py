@@ -5,7 +5,7 @@ rarest of the query's words (BM25 over the postings), and the neighbours of both
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, auto
 from functools import cache
@@ -21,10 +21,11 @@ from accounts.models import User
 from mem0stack.lib import prepared
 from memories.embedding_spaces import FarQuery
 from memories.embeddings import Vector
+from memories.expansion import Expanded
 from memories.filters import EVERYTHING, Filter, fields_named, to_q
 from memories.models import Memory
 from memories.querysets import MemoryQuerySet, ReceivedShare, name_in_anothers_space
-from memories.ranking import Pool
+from memories.ranking import Pool, Question
 from memories.statistics import Corpus
 
 # Of each arm. Sixty held 97 % of the memories that answer, two hundred 99.7 % with the same result in the end.
@@ -58,29 +59,49 @@ class Scope:
 
 
 @dataclass(frozen=True)
+class Word:
+    """A term to look for, what it adds at most, and which word of the query it stands for."""
+
+    term: str
+    weight: float
+    part: int
+
+
+@dataclass(frozen=True)
 class Wanted:
-    """What is looked for: a unit vector, terms with their rarities, keys of entities, and where a provider embeds too,
-    its vector."""
+    """What is looked for: a unit vector, words whose best weights sum to 1, keys of entities, and where a provider
+    embeds too, its vector."""
 
     vector: Vector
-    terms: Sequence[str]
-    rarities: Sequence[float]
+    words: Sequence[Word]
+    has_alternatives: bool
     keys: Sequence[str]
     corpus: Corpus
     far: FarQuery | None = None
 
 
-def wanted(vector: Vector, terms: Sequence[str], keys: Sequence[str], corpus: Corpus, far: FarQuery | None) -> Wanted:
-    """The terms that are looked up, rarest first: as many as have `_MAX_POSTINGS` postings together, at least one."""
-    ordered = sorted(terms, key=lambda term: corpus.frequencies.get(term, 0.0))
-    kept: list[str] = []
+def wanted(
+    vector: Vector, question: Question, also: Sequence[Expanded], corpus: Corpus, far: FarQuery | None
+) -> Wanted:
+    """The words that are looked up, rarest first: as many as have `_MAX_POSTINGS` postings together, at least one.
+
+    What stands for a word of the query and is not there itself weighs as the likeliest that is.
+    """
+    parts = {term: part for part, term in enumerate(question.terms)}
+    words = [Word(term, corpus.rarity(term), part) for term, part in parts.items()]
+    words += [Word(one.term, one.weight * corpus.rarity(one.term), parts[one.of]) for one in also]
+    there = [word for word in words if word.term in corpus.known]
+    found = {word.part for word in there}
+    total = sum(max((word.weight for word in there if word.part == part), default=0.0) for part in found)
+    total += sum(corpus.rarity(term) for term, part in parts.items() if part not in found)
+    kept: list[Word] = []
     postings = 0.0
-    for term in ordered:
-        postings += corpus.frequencies.get(term, 0.0)
+    for word in sorted(words, key=lambda word: corpus.frequencies.get(word.term, 0.0)):
+        postings += corpus.frequencies.get(word.term, 0.0)
         if kept and postings > _MAX_POSTINGS:
             break
-        kept.append(term)
-    return Wanted(vector, kept, [corpus.rarity(term) for term in kept], keys, corpus, far)
+        kept.append(replace(word, weight=word.weight / (total or 1.0)))
+    return Wanted(vector, kept, len(words) > len(parts), question.keys, corpus, far)
 
 
 def pool_of(scope: Scope, wanted: Wanted, *, at_least: int) -> Pool:
@@ -89,13 +110,13 @@ def pool_of(scope: Scope, wanted: Wanted, *, at_least: int) -> Pool:
     Runs inside `acting_as(scope.actor)`.
     """
     far = wanted.far
-    total = sum(wanted.rarities) or 1.0
     values: dict[Any, Any] = {
         _Slot.VECTOR: HalfVector(wanted.vector).to_text(),
         _Slot.OWNER: scope.actor.owner_id,
         _Slot.OWNERS: [scope.actor.owner_id, *{share.owner_id for share in scope.shares}],
-        _Slot.TERMS: list(wanted.terms),
-        _Slot.RARITIES: [rarity / total for rarity in wanted.rarities],
+        _Slot.TERMS: [word.term for word in wanted.words],
+        _Slot.WEIGHTS: [word.weight for word in wanted.words],
+        _Slot.PARTS: [word.part for word in wanted.words],
         _Slot.MEAN_LENGTH: wanted.corpus.mean_length,
         _Slot.KEYS: list(wanted.keys),
         _Slot.MEMORIES: float(wanted.corpus.memories),
@@ -105,10 +126,10 @@ def pool_of(scope: Scope, wanted: Wanted, *, at_least: int) -> Pool:
         values |= {_Slot.FAR_VECTOR: HalfVector(far.vector).to_text(), _Slot.SPACE: far.space.id}
     is_plain = scope.is_plain and far is None
     if is_plain:
-        statement = _plain_statement(in_project=scope.project is not None)
+        statement = _plain_statement(in_project=scope.project is not None, has_alternatives=wanted.has_alternatives)
         values |= {_ANY_OWNER: scope.actor.owner_id, _ANY_PROJECT: scope.project}
     else:
-        statement = _statement(scope, far)
+        statement = _statement(scope, far, has_alternatives=wanted.has_alternatives)
     with prepared.cursor() if is_plain else connection.cursor() as cursor:
         cursor.execute(statement.text, _filled(statement.parameters, values))
         rows = cursor.fetchall()
@@ -121,7 +142,8 @@ class _Slot(Enum):
     VECTOR = auto()
     OWNERS = auto()
     TERMS = auto()
-    RARITIES = auto()
+    WEIGHTS = auto()
+    PARTS = auto()
     MEAN_LENGTH = auto()
     FAR_VECTOR = auto()
     SPACE = auto()
@@ -144,13 +166,14 @@ _ANY_OWNER, _ANY_PROJECT = 0, "the project"
 
 
 @cache
-def _plain_statement(*, in_project: bool) -> _Sql:
+def _plain_statement(*, in_project: bool, has_alternatives: bool) -> _Sql:
     """Of one's own memories without filters, for any owner: building it takes the ORM as long as all else here."""
     anybody = Actor.of(User(pk=_ANY_OWNER), door="rest")
-    return _statement(Scope(anybody, (), project=_ANY_PROJECT if in_project else None), far=None)
+    scope = Scope(anybody, (), project=_ANY_PROJECT if in_project else None)
+    return _statement(scope, None, has_alternatives=has_alternatives)
 
 
-def _statement(scope: Scope, far: FarQuery | None) -> _Sql:
+def _statement(scope: Scope, far: FarQuery | None, *, has_alternatives: bool) -> _Sql:
     """All arms, what is beside their hits, and the columns of both.
 
     Every step but the arms themselves goes row by row over keys (LATERAL with OFFSET 0, which the planner does not
@@ -160,7 +183,7 @@ def _statement(scope: Scope, far: FarQuery | None) -> _Sql:
     arms = [_within(arm, scope) for arm in Memory.objects.arms(scope.actor, scope.shares)]
     parts = [
         ("posting", _POSTINGS),
-        ("named (owner_id, id, lexical, coverage)", _NAMED),
+        ("named (owner_id, id, lexical, coverage)", _NAMED_BY_PARTS if has_alternatives else _NAMED),
         ("near_by_vector", _nearest(arms)),
         ("best_by_words", _probed(arms, "SELECT owner_id, id, -lexical AS place FROM named")),
         ("mentioned", _MENTIONED),
@@ -261,16 +284,25 @@ def _far_distances(arms: Sequence[MemoryQuerySet], far: FarQuery) -> _Sql:
 
 _POSTINGS = _Sql(
     f"""SELECT owner_id, memory_id, term,
-        tf / (tf + {_K1}::float8 * ({1 - _B}::float8 + {_B}::float8 * length / %s::float8)) AS weight
+        tf / (tf + {_K1}::float8 * ({1 - _B}::float8 + {_B}::float8 * length / %s::float8)) AS saturation
     FROM memories_memoryterm WHERE owner_id = ANY(%s) AND term = ANY(%s)""",
     (_Slot.MEAN_LENGTH, _Slot.OWNERS, _Slot.TERMS),
 )
 # A share of what a text with all words would have, so that it means the same from one query to the next.
 _NAMED = _Sql(
-    """SELECT owner_id, memory_id, sum(weight * rarity), sum(rarity)
-    FROM posting JOIN unnest(%s::text[], %s::float8[]) AS rare (term, rarity) USING (term)
+    """SELECT owner_id, memory_id, sum(saturation * weight), sum(weight)
+    FROM posting JOIN unnest(%s::text[], %s::float8[]) AS word (term, weight) USING (term)
     GROUP BY owner_id, memory_id""",
-    (_Slot.TERMS, _Slot.RARITIES),
+    (_Slot.TERMS, _Slot.WEIGHTS),
+)
+# Of a word and what else it may mean the best counts: the sum would count one thing twice.
+_NAMED_BY_PARTS = _Sql(
+    """SELECT owner_id, memory_id, sum(lexical), sum(weight) FROM (
+        SELECT owner_id, memory_id, max(saturation * weight) AS lexical, max(weight) AS weight
+        FROM posting JOIN unnest(%s::text[], %s::float8[], %s::int[]) AS word (term, weight, part) USING (term)
+        GROUP BY owner_id, memory_id, part
+    ) AS best GROUP BY owner_id, memory_id""",
+    (_Slot.TERMS, _Slot.WEIGHTS, _Slot.PARTS),
 )
 # The actor's own: what somebody shares shows no entities. A thing that is in more memories than these says little.
 _MENTIONED = _Sql(

@@ -51,6 +51,12 @@ def embed_query(text: str, weights: Sequence[tuple[int, int, float]], otherwise:
         return _unit(column @ table[encoded.ids])
 
 
+def is_known(word: str) -> bool:
+    """Whether the table has this word whole, not in pieces: typing errors and most names it has not."""
+    _, tokenizer = _model()
+    return len(tokenizer.encode(word, add_special_tokens=False).ids) == 1
+
+
 def warm_up() -> None:
     """Load the table now (0.15-0.6 s), instead of in somebody's first request."""
     _embed("warm up")

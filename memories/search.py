@@ -21,15 +21,17 @@ from accounts.actors import Actor, acting_as
 from accounts.models import Scope as Right
 from mem0stack.lib.errors import InvalidArgument
 from mem0stack.lib.metrics import SEARCH_STAGE_SECONDS, SEARCHES_DEGRADED
-from memories import access, candidates, embedding_spaces, ranking, statistics, texts
+from memories import access, candidates, embedding_spaces, expansion, ranking, statistics, texts
 from memories.candidates import Scope, wanted
 from memories.embedding_spaces import FarQuery
 from memories.embeddings import embed_query
+from memories.expansion import Expanded
 from memories.filters import EVERYTHING, Filter
 from memories.models import AccessAction, Memory, Share
 from memories.providers import ProviderAway
 from memories.querysets import MemoryQuerySet
 from memories.ranking import Pool, Question, Ranked, Signal
+from memories.statistics import Corpus
 
 log = structlog.get_logger(__name__)
 
@@ -173,15 +175,25 @@ def _question(actor: Actor, query: str, asked_at: datetime | None) -> Question:
 
 def _pool(scope: Scope, question: Question, far: FarQuery | None, *, at_least: int) -> Pool:
     with SEARCH_STAGE_SECONDS.labels("embed").time():
-        terms = {term for word in question.words for term in word.terms}.union(question.terms)
-        corpus = statistics.corpus_of(scope.actor.owner_id, sorted(terms))
+        corpus, also = _corpus(scope.actor.owner_id, question)
         vector = embed_query(
             question.text,
             [(word.start, word.end, corpus.rarity_of_word(word.terms)) for word in question.words],
             corpus.rarity_of_word(()),
         )
     with SEARCH_STAGE_SECONDS.labels("candidates").time():
-        return candidates.pool_of(scope, wanted(vector, question.terms, question.keys, corpus, far), at_least=at_least)
+        return candidates.pool_of(scope, wanted(vector, question, also, corpus, far), at_least=at_least)
+
+
+def _corpus(owner_id: int, question: Question) -> tuple[Corpus, list[Expanded]]:
+    """What is known of the owner's words, and what else the query's may mean among them: one query, and a second one
+    when the owner has never used a word, which is then likely misspelt."""
+    synonyms = expansion.synonyms(question.terms)
+    terms = {term for word in question.words for term in word.terms}.union(question.terms)
+    corpus = statistics.corpus_of(owner_id, sorted(terms.union(one.term for one in synonyms)))
+    unknown = set(question.terms) - set(corpus.known) - {one.of for one in synonyms}
+    vocabulary = expansion.suggestions(owner_id, unknown) if unknown and corpus.known else {}
+    return corpus.with_terms(vocabulary), expansion.expand(question.terms, sorted(unknown), vocabulary)
 
 
 def _read(ranked: Ranked, pool: Pool, *, top_k: int, threshold: float, explain: bool) -> list[Hit]:

@@ -18,7 +18,7 @@ from mem0stack.lib.errors import Forbidden, InvalidArgument, Mem0Error, NotFound
 from mem0stack.lib.pagination import paginate
 from mem0stack.lib.rest import first_sentence, refuse_unknown, validated
 from mem0stack.lib.schema import PAGE_PARAMETERS, page_of, page_parameters
-from memories import access, services
+from memories import access, near_duplicates, services
 from memories.api import listing, shapes
 from memories.filters import parse
 from memories.models import AccessAction, AccessLog, Event, Kind, Memory, MemoryHistory, State
@@ -156,6 +156,15 @@ class Access(APIView):
             found = AccessLog.objects.filter(owner_id=actor.owner_id, memory_id=memory_id).select_related("accessed_by")
             page = paginate(request, [found], orders=_BY_ACCESS)
             return Response(page.reply([_represent_access(one) for one in page.rows]))
+
+
+class NearDuplicates(APIView):
+    @extend_schema(operation_id="memories_near_duplicates", responses=shapes.NearDuplicatesReply)
+    def get(self, request: Request, memory_id: UUID) -> Response:
+        """The caller's own memories that say the same as this one in other words, the most alike first."""
+        actor = actor_of(request)
+        found = near_duplicates.find(actor, memory_id)
+        return Response({"results": [represent(one.memory, actor) | {"score": one.score} for one in found]})
 
 
 class GiveFeedback(APIView):

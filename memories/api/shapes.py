@@ -349,6 +349,14 @@ class SearchReply(serializers.Serializer[Any]):
     took_ms = serializers.FloatField()
 
 
+class NearDuplicateReply(MemoryReply):
+    score = serializers.FloatField(min_value=0, max_value=1, help_text="How alike the two are written.")
+
+
+class NearDuplicatesReply(serializers.Serializer[Any]):
+    results = NearDuplicateReply(many=True)
+
+
 class ShareReply(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     owner = serializers.CharField()

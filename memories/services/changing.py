@@ -122,7 +122,7 @@ def save_change(
         setattr(memory, name, value)
     written = dict(changes)
     if {"content", "speaker"} & set(changes):
-        written |= _derived(memory)
+        written |= derived_columns(memory)
     if categories is not None or not set(changes) <= _TRUST:
         written["version"] = memory.version + 1
     written["updated_at"] = timezone.now()
@@ -148,17 +148,7 @@ def save_change(
     outbox.write(memory.owner_id, [outbox.event_for(memory.id, event, **numbers)])
 
 
-def check_kind(kind: str) -> None:
-    if kind not in Kind.values:
-        raise InvalidArgument(f"kind is one of {', '.join(Kind.values)}.", errors={"kind": ["unknown"]})
-
-
-def check_validity(valid_from: datetime | None, valid_to: datetime | None) -> None:
-    if valid_from is not None and valid_to is not None and valid_to < valid_from:
-        raise InvalidArgument("valid_to lies before valid_from.", errors={"valid_to": ["before valid_from"]})
-
-
-def _derived(memory: Memory) -> dict[str, Any]:
+def derived_columns(memory: Memory) -> dict[str, Any]:
     """The columns that follow from a memory's text."""
     text = rows.embedded_text(memory)
     return {
@@ -168,6 +158,16 @@ def _derived(memory: Memory) -> dict[str, Any]:
         "term_count": length(document_terms(text)),
         "embedding": embed_documents([text])[0],
     }
+
+
+def check_kind(kind: str) -> None:
+    if kind not in Kind.values:
+        raise InvalidArgument(f"kind is one of {', '.join(Kind.values)}.", errors={"kind": ["unknown"]})
+
+
+def check_validity(valid_from: datetime | None, valid_to: datetime | None) -> None:
+    if valid_from is not None and valid_to is not None and valid_to < valid_from:
+        raise InvalidArgument("valid_to lies before valid_from.", errors={"valid_to": ["before valid_from"]})
 
 
 def _update(actor: Actor, memory: Memory, step: Step) -> Written:

@@ -127,7 +127,7 @@ def write_derived(owner_id: int, memories: Sequence[tuple[Memory, Derived]]) -> 
     entities: dict[UUID, dict[str, Any]] = {}
     mentions = []
     for memory, derived in memories:
-        mentioned = _with_ids(owner_id, derived.entities)
+        mentioned = entities_by_id(owner_id, derived.entities)
         entities |= mentioned
         mentions += [{"entity": entity_id, "memory": memory.id} for entity_id in mentioned]
     with prepared.cursor() as cursor:
@@ -163,7 +163,7 @@ _WRITE_DERIVED = """
 """
 
 
-def _with_ids(owner_id: int, things: Iterable[Found]) -> dict[UUID, dict[str, Any]]:
+def entities_by_id(owner_id: int, things: Iterable[Found]) -> dict[UUID, dict[str, Any]]:
     """The rows of these entities and of their aliases, by their ids; at most 64."""
     found: dict[UUID, dict[str, Any]] = {}
     things = list(things)

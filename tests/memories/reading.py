@@ -9,8 +9,9 @@ from uuid import UUID
 from django.db import connection, models
 
 from accounts.actors import Actor, acting_as
+from memories.entities import entities_of
 from memories.lexical import document_terms
-from memories.models import Memory, MemoryHistory, MemoryTerm, OutboxEvent, OwnerStatistics
+from memories.models import Memory, MemoryHistory, MemoryTerm, Mention, OutboxEvent, OwnerStatistics
 from memories.services.rows import embedded_text, postings_of
 
 
@@ -36,6 +37,17 @@ def postings(actor: Actor, memory_id: UUID) -> dict[str, int]:
 
 def expected_postings(memory: Memory) -> dict[str, int]:
     return postings_of(document_terms(embedded_text(memory)), memory.tags)
+
+
+def mentions(actor: Actor, memory_id: UUID) -> set[str]:
+    """The keys of what this memory is known to name."""
+    with acting_as(actor):
+        mine = Mention.objects.filter(owner_id=actor.owner_id, memory_id=memory_id)
+        return set(mine.values_list("entity__key", flat=True))
+
+
+def expected_mentions(memory: Memory) -> set[str]:
+    return {key for thing in entities_of(memory.content, memory.speaker) for key in thing.keys}
 
 
 def history(actor: Actor, memory_id: UUID) -> list[MemoryHistory]:

@@ -29,8 +29,10 @@ from tests.memories.reading import (
     categories,
     count,
     events,
+    expected_mentions,
     expected_postings,
     history,
+    mentions,
     outbox_events,
     postings,
     stored,
@@ -111,6 +113,7 @@ def test_vector_and_terms_are_of_the_speaker_and_the_content(alice: Actor, speak
     assert np.allclose(vector, embed_documents([text])[0], atol=1e-3)
     assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-3)
     assert postings(alice, memory.id) == expected_postings(memory)
+    assert mentions(alice, memory.id) == expected_mentions(memory)
     assert ("ann" in postings(alice, memory.id)) is (speaker is not None)
     assert "tag:drinks" in postings(alice, memory.id)
     assert memory.term_count == len(postings(alice, memory.id)) - 1
@@ -187,6 +190,7 @@ def test_a_duplicate_merges_tags_and_categories_and_raises_confidence(alice: Act
     assert after.metadata == {}
     assert events(alice, first.memory_id) == [("ADD", 1), ("CONFIRM", 2)]
     assert postings(alice, after.id) == expected_postings(after)
+    assert mentions(alice, after.id) == expected_mentions(after)
     assert count(alice, Memory) == 1
 
 

@@ -19,8 +19,10 @@ from tests.memories.reading import (
     categories,
     count,
     events,
+    expected_mentions,
     expected_postings,
     history,
+    mentions,
     outbox_events,
     postings,
     stored,
@@ -64,6 +66,7 @@ def test_a_field_is_changed_alone(alice: Actor, tea: Memory, name: str, asked: A
     assert entry.version == 2
     assert set(entry.before) == set(entry.after) >= {name}
     assert postings(alice, tea.id) == expected_postings(after)
+    assert mentions(alice, tea.id) == expected_mentions(after)
 
 
 def test_the_kind_of_history_names_what_was_done(alice: Actor, tea: Memory) -> None:
@@ -88,6 +91,7 @@ def test_vector_terms_and_hash_follow_the_text_and_the_speaker(alice: Actor, tea
     after = stored(alice, tea.id)
     assert np.allclose(np.array(after.embedding), embed_documents(["Bea: Is the coffee hot?"])[0], atol=1e-3)
     assert postings(alice, tea.id) == expected_postings(after)
+    assert mentions(alice, tea.id) == expected_mentions(after)
     assert {"bea", "coffe", "tag:drinks"} <= set(postings(alice, tea.id))
     assert after.asks
     assert services.add(alice, NewMemory("Is the coffee hot?")).memory_id == tea.id
@@ -193,6 +197,7 @@ def test_a_change_that_collides_is_a_conflict_and_changes_nothing(
     after = stored(alice, tea.id)
     assert (after.content, after.version, after.namespace.name) == ("I like tea.", 1, "personal")
     assert postings(alice, tea.id) == expected_postings(after)
+    assert mentions(alice, tea.id) == expected_mentions(after)
 
 
 def test_a_memory_without_a_place_becomes_no_message(alice: Actor, tea: Memory) -> None:
@@ -243,6 +248,7 @@ def test_a_deleted_memory_is_gone_until_it_is_restored(alice: Actor, tea: Memory
     assert (back.state, back.deleted_at, back.version) == ("active", None, 3)
     assert events(alice, tea.id) == [("ADD", 1), ("DELETE", 2), ("RESTORE", 3)]
     assert postings(alice, tea.id) == expected_postings(back)
+    assert mentions(alice, tea.id) == expected_mentions(back)
     assert [event.payload["memories"] for event in outbox_events(alice)] == [1, -1, 1]
     assert sum(event.payload["terms"] for event in outbox_events(alice)) == back.term_count
 

@@ -10,14 +10,16 @@ import pytest
 from accounts.actors import Actor, acting_as
 from mem0stack.lib.errors import Conflict, NotFound
 from memories import outbox, services
-from memories.models import App, Category, Memory, MemoryTerm, Namespace
+from memories.models import App, Category, Entity, Memory, MemoryTerm, Namespace
 from memories.services import NewMemory, Step, Written
 from tests.memories.reading import (
     at_once,
     count,
     events,
+    expected_mentions,
     expected_postings,
     history,
+    mentions,
     postings,
     statistics,
     stored,
@@ -56,6 +58,26 @@ def test_writers_of_one_owner_with_words_in_common_all_store_everything(alice: A
         memories = list(Memory.objects.owned_by(alice))
         expected = sum(len(expected_postings(memory)) for memory in memories)
         assert MemoryTerm.objects.filter(owner_id=alice.owner_id).count() == expected
+
+
+def test_writers_who_name_the_same_new_things_wait_for_each_other_and_not_in_a_circle(
+    alice: Actor, seed: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng = random.Random(seed)  # noqa: S311  no secret
+    files = [f"docs/{word}.md" for word in WORDS]
+    each = [
+        [NewMemory(f"{n} of {writer}: {' '.join(rng.sample(files, 6))}") for n in range(6)] for writer in range(WRITERS)
+    ]
+
+    def write(mine: list[NewMemory]) -> list[Written]:
+        return [services.add(alice, new) for new in mine[:3]] + services.add_many(alice, mine[3:])
+
+    results = at_once([partial(write, mine) for mine in each])
+    ids = {one.memory_id for mine in results for one in written([*mine])}
+    assert "write_deadlocked" not in caplog.text
+    for memory_id in ids:
+        assert mentions(alice, memory_id) == expected_mentions(stored(alice, memory_id)) != set()
+    assert count(alice, Entity) == 2 * len(files)
 
 
 def test_the_same_text_at_once_is_one_memory(alice: Actor) -> None:

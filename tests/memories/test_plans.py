@@ -16,7 +16,7 @@ from django.db import connection
 
 from accounts.actors import Actor, acting_as
 from mem0stack.lib import prepared
-from memories import outbox, services
+from memories import near_duplicates, outbox, services
 from memories.filters import parse
 from memories.models import Memory
 from memories.search import search
@@ -230,6 +230,9 @@ def _look_at_reading(alice: Person, subtests: pytest.Subtests) -> None:
     with subtests.test("the rows of the best"):
         plan = plans_of(actor, lambda: search(actor, "term17"), about='"memories_memory"."content"')[0]
         assert plan.scans("memories_memory") < BY_ID
+    with subtests.test("near duplicates"):
+        [plan] = plans_of(actor, lambda: near_duplicates.find(actor, memory_id), about="<#>")
+        assert plan.scans("memories_memory") <= {*EXACT, ("Index Scan", "memory_by_namespace")}
     with subtests.test("neighbours"):
         plan = plans_of(actor, lambda: search(actor, "term17", expand=2), about='ORDER BY "memories_memory"."seq"')[0]
         assert {index for _, index in plan.scans("memories_memory")} < {"memory_by_run", "memory_message_once"}

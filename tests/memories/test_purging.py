@@ -1,14 +1,16 @@
 """What was deleted long ago goes for good, with all that hangs on it, and nothing else does."""
 
+import threading
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from accounts.actors import Actor, acting_as
 from accounts.services import create_user
 from memories import outbox, services
-from memories.models import IdempotencyKey, Memory, MemoryHistory, MemoryTerm, Operation
+from memories.models import Entity, IdempotencyKey, Memory, MemoryHistory, MemoryTerm, Operation
 from memories.services import NewMemory
 from memories.services.purging import Purged, purge
 
@@ -85,3 +87,43 @@ def test_operations_that_ended_long_ago_go_and_those_that_wait_stay(alice: Actor
 
     with acting_as(alice):
         assert set(Operation.objects.values_list("id", flat=True)) == {recent, waiting}
+
+
+def test_an_entity_goes_when_no_memory_names_it_any_more(alice: Actor) -> None:
+    old = services.add(alice, NewMemory("Priya keeps the notes in docs/old.md."))
+    services.add(alice, NewMemory("Priya likes tea."))
+    assert _entities(alice) == {"priya", "docs/old.md", "old.md"}
+    services.delete(alice, old.memory_id)
+    assert purge().entities == 0, "a deleted memory can be restored, with what it names"
+    _age(alice, old.memory_id, 31)
+
+    assert purge() == Purged(memories=1, idempotency_keys=0, operations=0, entities=2)
+
+    assert _entities(alice) == {"priya"}
+
+
+def test_what_is_just_being_written_about_is_left_to_the_next_purge(alice: Actor) -> None:
+    written = services.add(alice, NewMemory("See docs/old.md."))
+    services.update(alice, written.memory_id, {"content": "See nothing."})
+    writing, may_end = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with acting_as(alice):
+            services.add(alice, NewMemory("Again docs/old.md."))
+            writing.set()
+            may_end.wait(10)
+        connection.close()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert writing.wait(10)
+    assert purge().entities == 0
+    may_end.set()
+    writer.join()
+    assert purge().entities == 0
+    assert _entities(alice) == {"docs/old.md", "old.md"}
+
+
+def _entities(actor: Actor) -> set[str]:
+    with acting_as(actor):
+        return set(Entity.objects.values_list("key", flat=True))

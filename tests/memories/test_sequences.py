@@ -14,7 +14,15 @@ from mem0stack.lib.errors import Conflict, NotFound
 from memories import outbox, services
 from memories.models import Memory
 from memories.services import NewMemory
-from tests.memories.reading import expected_postings, history, postings, statistics, true_statistics
+from tests.memories.reading import (
+    expected_mentions,
+    expected_postings,
+    history,
+    mentions,
+    postings,
+    statistics,
+    true_statistics,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -95,6 +103,7 @@ class Space:
         assert {one for one, memory in memories.items() if memory.state != "deleted"} == self.alive
         for memory in memories.values():
             assert postings(self.actor, memory.id) == expected_postings(memory)
+            assert mentions(self.actor, memory.id) == expected_mentions(memory)
             self.check_history(memory)
         outbox.drain(self.actor.owner_id)
         assert statistics(self.actor) == true_statistics(self.actor)

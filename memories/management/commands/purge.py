@@ -16,6 +16,6 @@ class Command(ServiceCommand):
         purged = purge(dry_run=options["dry_run"])
         verb = "would go" if options["dry_run"] else "are gone"
         self.stdout.write(
-            f"{purged.memories} memories, {purged.idempotency_keys} idempotency keys"
-            f" and {purged.operations} operations {verb}."
+            f"{purged.memories} memories, {purged.idempotency_keys} idempotency keys, {purged.operations} operations"
+            f" and {purged.entities} entities {verb}."
         )

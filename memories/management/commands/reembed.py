@@ -4,18 +4,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
 from mem0stack.lib.commands import ServiceCommand
 from memories import embedding_spaces, providers
@@ -25,8 +13,6 @@ from memories.providers import Provider, ProviderAway
 
 # Tries after the first failure, with pauses between them: about a minute, then somebody should look.
 _PAUSES_S = (1, 2, 4, 8, 15, 30)
-# Without a terminal, a line so often.
-_LINE_EVERY_S = 5.0
 # What writers leave behind at such a pace that nobody ever ends: the worker goes on with it after the switch.
 _ROUNDS = 20
 # What a text of so many characters costs in tokens, roughly, in English.
@@ -39,11 +25,6 @@ _MENDS = {
     "wrong_dimensions": "Say how many the model gives with --dimensions, and in the provider settings.",
     "rate_limited": "Wait, or set how many requests a minute it allows.",
 }
-
-
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.finished_speed or task.speed or 0:,.0f}/s")
 
 
 class Command(ServiceCommand):
@@ -112,7 +93,7 @@ class Command(ServiceCommand):
         if not waiting:
             return
         failures = 0
-        with self._progress(f"Embedding for {space.model}", waiting) as advance, _alone(space):
+        with self.progress(f"Embedding for {space.model}", waiting) as advance, _alone(space):
             while True:
                 try:
                     filled = embedding_spaces.fill(space, provider)
@@ -126,34 +107,6 @@ class Command(ServiceCommand):
                 if not filled.taken:
                     return
                 advance(filled.embedded + filled.refused)
-
-    @contextmanager
-    def _progress(self, what: str, total: int) -> Iterator[Any]:
-        """Shows how far it is: a bar on a terminal, a line now and then elsewhere."""
-        console = Console()
-        if console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate())
-            with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar:
-                task = bar.add_task(what, total=total)
-                yield lambda number: bar.advance(task, number)
-            return
-        began = said = time.monotonic()
-        done = 0
-
-        def advance(number: int) -> None:
-            nonlocal done, said
-            done += number
-            if time.monotonic() - said >= _LINE_EVERY_S:
-                said = time.monotonic()
-                rate = done / (said - began)
-                left = max(0, total - done) / rate if rate else 0
-                self.stdout.write(f"{what}: {done} of {total}, {rate:.0f}/s, {left:.0f} s left.")
-                self.stdout.flush()
-
-        self.stdout.write(f"{what}: {total} memories.")
-        self.stdout.flush()
-        yield advance
-        self.stdout.write(f"{what}: {done} done in {time.monotonic() - began:.1f} s.")
 
     def _estimate(self, provider: Provider, model: str, dimensions: int) -> None:
         size = embedding_spaces.size_of_work()

@@ -18,6 +18,7 @@ from memories.entities.words import (
     PRODUCTS,
     PROGRAMS,
     TOP_DOMAINS,
+    WITHOUT_SUBCOMMANDS,
 )
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,15}://[^\s<>\"]+")
@@ -107,53 +108,13 @@ def command(words: list[str]) -> Found | None:
     program = words[0].rsplit("/", 1)[-1] if words[0].startswith(("/usr/", "/bin/", "/opt/")) else words[0]
     if program not in PROGRAMS:
         return None
-    subcommand = words[1] if len(words) > 1 and program not in _WITHOUT_SUBCOMMANDS else ""
+    subcommand = words[1] if len(words) > 1 and program not in WITHOUT_SUBCOMMANDS else ""
     if not _SUBCOMMAND.fullmatch(subcommand):
         return found(EntityKind.COMMAND, program)
     return found(EntityKind.COMMAND, f"{program} {subcommand}", parts=(program,))
 
 
 _SUBCOMMAND = re.compile(r"[a-z][a-z0-9]*(?:[-:][a-z0-9]+)*")
-_WITHOUT_SUBCOMMANDS = frozenset(
-    [
-        "pytest",
-        "tox",
-        "ssh",
-        "scp",
-        "curl",
-        "wget",
-        "psql",
-        "pg_dump",
-        "pg_restore",
-        "python",
-        "python3",
-        "node",
-        "bash",
-        "grep",
-        "rg",
-        "fd",
-        "sed",
-        "awk",
-        "ansible-playbook",
-        "py-spy",
-        "eslint",
-        "black",
-        "mypy",
-        "ruff",
-        "jq",
-        "perf",
-        "rsync",
-        "prettier",
-        "tsc",
-        "gunicorn",
-        "uvicorn",
-        "chmod",
-        "chown",
-        "ffmpeg",
-        "pg_ctl",
-        "sudo",
-    ]
-)
 
 
 def date_of(token: str) -> Found | None:

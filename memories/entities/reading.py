@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from memories.entities import code, names, prose, unspaced
 from memories.entities.found import EntityKind, Found, found, key_of
@@ -29,12 +29,12 @@ def entities_of(text: str, speaker: str | None = None) -> list[Found]:
     Reads the first 20,000 characters. A person or firm that is named in full and in short is found once.
     """
     things: dict[tuple[str, str], Found] = {}
-    if speaker and (said_by := names.speaker(speaker)):
-        things[said_by.kind, said_by.key] = said_by
-    for thing in _read(text):
+    said_by = names.speaker(speaker) if speaker else None
+    for thing in chain((said_by,) if said_by else (), _read(text)):
         if len(things) >= MAX_ENTITIES:
             break
-        things.setdefault((thing.kind, thing.key), thing)
+        if thing.key:  # nothing is left of "_"
+            things.setdefault((thing.kind, thing.key), thing)
     short = {alias.key for thing in things.values() for alias in thing.aliases if thing.kind in _NAMED_IN_SHORT}
     return [thing for thing in things.values() if not (thing.key in short and thing.kind in _SHORT)]
 

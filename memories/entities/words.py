@@ -63,6 +63,11 @@ gh rg fd sed awk grep dotnet tmux conda podman
 ENGLISH_TOO = _set(
     "make go just act node expo bundle gem rake rails mix pod eas composer kind fish snap black flask dart"
 )
+WITHOUT_SUBCOMMANDS = _set("""
+pytest tox ssh scp curl wget psql pg_dump pg_restore python python3 node bash grep rg fd sed awk ansible-
+playbook py-spy eslint black mypy ruff jq perf rsync prettier tsc gunicorn uvicorn chmod chown ffmpeg pg_ctl
+sudo
+""")
 SUBCOMMANDS = _set("""
 add am apply bisect blame branch build check checkout cherry-pick ci clean clippy clone commit compose config
 cp create delete deploy describe destroy diff down drain dev exec export fetch fix fmt freeze get history

@@ -30,6 +30,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 LARGE = {
     "memories_memory",
     "memories_memoryterm",
+    "memories_entity",
+    "memories_mention",
     "memories_memoryhistory",
     "memories_outboxevent",
     "memories_outboxdelivery",
@@ -150,6 +152,13 @@ def _fill_owner(cursor: Any, person: Person, size: int) -> None:
             SELECT owner_id, 'term' || (k * k * 17 + ('x' || short_id)::bit(32)::int) %% (200 * k * k), id, 1, 8
             FROM memories_memory CROSS JOIN generate_series(1, 8) k WHERE owner_id = %(owner)s
             ON CONFLICT DO NOTHING;
+        INSERT INTO memories_entity (id, owner_id, kind, key, name)
+            SELECT gen_random_uuid(), %(owner)s, 'path', 'file-' || n, 'file ' || n
+            FROM generate_series(0, %(size)s / 10) n;
+        INSERT INTO memories_mention (owner_id, entity_id, memory_id)
+            SELECT e.owner_id, e.id, m.id FROM memories_memory m JOIN memories_entity e ON e.owner_id = m.owner_id
+            AND e.key = 'file-' || ('x' || m.short_id)::bit(32)::int %% (%(size)s / 10)
+            WHERE m.owner_id = %(owner)s;
         INSERT INTO memories_memoryhistory (id, owner_id, memory_id, event, door, version, created_at)
             SELECT gen_random_uuid(), owner_id, id, 'ADD', 'rest', 1, created_at
             FROM memories_memory WHERE owner_id = %(owner)s;
@@ -224,6 +233,14 @@ def _look_at_reading(alice: Person, subtests: pytest.Subtests) -> None:
     with subtests.test("its history"):
         plan = plan_of(f"memories/{memory_id}/history/", "memories_memoryhistory")
         assert plan.scans("memories_memoryhistory") == {("Index Scan", "history_by_memory")}
+    with subtests.test("entities"):
+        plan = plan_of("entities/", 'FROM "memories_entity"')
+        assert plan.scans("memories_entity") == {("Index Scan", "entity_once")}
+        assert {index for _, index in plan.scans("memories_mention")} == {"memories_mention_pkey"}
+    with subtests.test("an entity"):
+        first = json.loads(alice.call("GET", "/api/v2/entities/?q=file-7").content)["results"][0]["id"]
+        plan = plan_of(f"entities/{first}/", '"memories_memory"."content"')
+        assert {index for _, index in plan.scans("memories_mention")} == {"memories_mention_pkey"}
     with subtests.test("search with a tag and a label"):
         filters = parse({"tags": "tag", "user_id": "user 7"})
         [plan] = plans_of(actor, lambda: search(actor, "term17", filters=filters), about="WITH posting")
@@ -282,6 +299,7 @@ def _look_at_writing(alice: Person, subtests: pytest.Subtests) -> None:
         call = lambda: services.update(actor, written.memory_id, {"content": "a third fact"})  # noqa: E731
         plan = plans_of(actor, call, about='DELETE FROM "memories_memoryterm"')[0]
         assert {index for _, index in plan.scans("memories_memoryterm")} == {"memory_term_by_memory"}
+        assert {index for _, index in plan.scans("memories_mention")} == {"mention_by_memory"}
     with subtests.test("an idempotency key"):
         call = lambda: services.add(actor, NewMemory(content="once"), idempotency_key="k")  # noqa: E731
         plan = plans_of(actor, call, about='FROM "memories_idempotencykey"')[0]

@@ -379,19 +379,16 @@ def _support(run: NDArray[np.int64], evidence: Column) -> Column:
     """The mean of the three best others of a candidate's run, where a missing one counts 0."""
     support = np.zeros(len(run))
     order = np.lexsort((-evidence, run))
-    ordered = run[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(run) else np.zeros(0, dtype=np.int64)
-    for start, end in zip(starts, [*starts[1:], len(run)], strict=True):
-        if ordered[start] == 0 or end - start < 2:
-            continue
-        members = order[start:end]
-        best = evidence[members[:4]]
-        total = best[:3].sum()
-        support[members] = total
-        # Who is among the three best counts the fourth instead of itself.
-        fourth = best[3] if len(best) > 3 else 0.0
-        support[members[:3]] = total - best[:3] + fourth
-    return support / 3
+    ordered, best = run[order], evidence[order]
+    is_first = np.r_[True, ordered[1:] != ordered[:-1]][: len(run)]
+    group = np.cumsum(is_first) - 1
+    rank = np.arange(len(run)) - np.flatnonzero(is_first)[group]
+    three = np.bincount(group, weights=best * (rank < 3))[group]
+    fourth = np.bincount(group, weights=best * (rank == 3))[group]
+    # Who is among the three best counts the fourth instead of itself.
+    others = np.where(rank < 3, three - best + fourth, three)
+    support[order] = np.where(ordered == 0, 0.0, others / 3)
+    return support
 
 
 def _said_by(question: Question, pool: Pool) -> Column:

@@ -30,6 +30,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 LARGE = {
     "memories_memory",
     "memories_memoryterm",
+    "memories_entity",
+    "memories_mention",
     "memories_memoryhistory",
     "memories_outboxevent",
     "memories_outboxdelivery",
@@ -150,6 +152,13 @@ def _fill_owner(cursor: Any, person: Person, size: int) -> None:
             SELECT owner_id, 'term' || (k * k * 17 + ('x' || short_id)::bit(32)::int) %% (200 * k * k), id, 1, 8
             FROM memories_memory CROSS JOIN generate_series(1, 8) k WHERE owner_id = %(owner)s
             ON CONFLICT DO NOTHING;
+        INSERT INTO memories_entity (id, owner_id, kind, key, name)
+            SELECT gen_random_uuid(), %(owner)s, 'path', 'file-' || n, 'file ' || n
+            FROM generate_series(0, %(size)s / 10) n;
+        INSERT INTO memories_mention (owner_id, entity_id, memory_id)
+            SELECT e.owner_id, e.id, m.id FROM memories_memory m JOIN memories_entity e ON e.owner_id = m.owner_id
+            AND e.key = 'file-' || ('x' || m.short_id)::bit(32)::int %% (%(size)s / 10)
+            WHERE m.owner_id = %(owner)s;
         INSERT INTO memories_memoryhistory (id, owner_id, memory_id, event, door, version, created_at)
             SELECT gen_random_uuid(), owner_id, id, 'ADD', 'rest', 1, created_at
             FROM memories_memory WHERE owner_id = %(owner)s;
@@ -168,6 +177,8 @@ def _fill_owner(cursor: Any, person: Person, size: int) -> None:
 
 
 EXACT = {("Index Only Scan", "memory_scan")}
+# The candidates' rows by their keys, and what is beside them in their runs.
+SEARCHED = EXACT | {("Index Scan", "memory_key"), ("Index Scan", "memory_by_run")}
 POSTINGS = {("Index Only Scan", "memories_memoryterm_pkey")}
 BY_ID = {("Index Scan", name) for name in ("memories_memory_pkey", "memory_key")}
 
@@ -179,8 +190,10 @@ def test_hot_queries_use_their_indexes(people: People, subtests: pytest.Subtests
             with subtests.test(f"search of {SIZES[person.name]} memories of one's own"):
                 call = lambda p=person: search(p.actor, "term17 term40")  # noqa: E731
                 [plan] = plans_of(person.actor, call, about="WITH posting", run=True)
-                assert plan.scans("memories_memory") == EXACT
+                assert plan.scans("memories_memory") == SEARCHED
                 assert plan.scans("memories_memoryterm") == POSTINGS
+                assert plan.scans("memories_entity") == {("Index Scan", "entity_once")}
+                assert plan.scans("memories_mention") == {("Index Only Scan", "memories_mention_pkey")}
                 # Index-only in deed: everything that conditions and policies look at is in the index.
                 assert sum(node.get("Heap Fetches", 0) for node in plan.nodes) == 0
         _look_at_reading(alice, subtests)
@@ -220,13 +233,21 @@ def _look_at_reading(alice: Person, subtests: pytest.Subtests) -> None:
     with subtests.test("its history"):
         plan = plan_of(f"memories/{memory_id}/history/", "memories_memoryhistory")
         assert plan.scans("memories_memoryhistory") == {("Index Scan", "history_by_memory")}
+    with subtests.test("entities"):
+        plan = plan_of("entities/", 'FROM "memories_entity"')
+        assert plan.scans("memories_entity") == {("Index Scan", "entity_once")}
+        assert {index for _, index in plan.scans("memories_mention")} == {"memories_mention_pkey"}
+    with subtests.test("an entity"):
+        first = json.loads(alice.call("GET", "/api/v2/entities/?q=file-7").content)["results"][0]["id"]
+        plan = plan_of(f"entities/{first}/", '"memories_memory"."content"')
+        assert {index for _, index in plan.scans("memories_mention")} == {"memories_mention_pkey"}
     with subtests.test("search with a tag and a label"):
         filters = parse({"tags": "tag", "user_id": "user 7"})
         [plan] = plans_of(actor, lambda: search(actor, "term17", filters=filters), about="WITH posting")
         assert "Seq Scan" not in {kind for kind, _ in plan.scans("memories_memoryterm")}
     with subtests.test("search in a project"):
         [plan] = plans_of(actor, lambda: search(actor, "term17", namespace="project 2"), about="WITH posting")
-        assert plan.scans("memories_memory") == EXACT
+        assert plan.scans("memories_memory") == SEARCHED
     with subtests.test("the rows of the best"):
         plan = plans_of(actor, lambda: search(actor, "term17"), about='"memories_memory"."content"')[0]
         assert plan.scans("memories_memory") < BY_ID
@@ -278,6 +299,7 @@ def _look_at_writing(alice: Person, subtests: pytest.Subtests) -> None:
         call = lambda: services.update(actor, written.memory_id, {"content": "a third fact"})  # noqa: E731
         plan = plans_of(actor, call, about='DELETE FROM "memories_memoryterm"')[0]
         assert {index for _, index in plan.scans("memories_memoryterm")} == {"memory_term_by_memory"}
+        assert {index for _, index in plan.scans("memories_mention")} == {"mention_by_memory"}
     with subtests.test("an idempotency key"):
         call = lambda: services.add(actor, NewMemory(content="once"), idempotency_key="k")  # noqa: E731
         plan = plans_of(actor, call, about='FROM "memories_idempotencykey"')[0]

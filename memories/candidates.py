@@ -396,7 +396,8 @@ _SCORED = _Sql(
     ) AS seen GROUP BY owner_id, id HAVING bool_or(is_chosen)"""
 )
 _READ = """
-SELECT (SELECT count(*) FROM near_by_vector), scored.owner_id, scored.id, m.speaker, -(m.embedding <#> %s::halfvec), lexical, coverage, entities, {far},
+SELECT (SELECT count(*) FROM near_by_vector),
+    scored.owner_id, scored.id, m.speaker, -(m.embedding <#> %s::halfvec), lexical, coverage, entities, {far},
     CASE WHEN m.run_id IS NULL THEN 0
         ELSE hashtextextended(m.run_id, uuid_hash_extended(m.namespace_id, m.owner_id)) END,
     coalesce(m.seq, 0), extract(epoch FROM m.event_at)::float8, m.asks::int, m.says_when::int, m.term_count,

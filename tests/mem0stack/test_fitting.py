@@ -90,7 +90,7 @@ def _asked(
         gold = {key for key, is_gold in zip(keys, choice.is_gold, strict=True) if is_gold}
         is_none = number >= count - none
         asked = replace(question, answers=frozenset() if is_none else frozenset(gold))
-        signals = np.zeros((len(keys), len(ranking.SIGNALS)))
+        signals = np.zeros((len(keys), len(ranking.COLUMNS)))
         signals[:, : len(truth)] = 0.1 * choice.signals if is_none else choice.signals
         pool = Candidates(keys, signals, choice.offsets, signals[:, 0], np.zeros(len(keys)))
         few = Candidates(keys[:3], signals[:3], choice.offsets[:3], signals[:3, 0], np.zeros(3))

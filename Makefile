@@ -1,10 +1,10 @@
-# up: run the service    test, lint: what CI runs    bench: figures, 9 minutes    soak: kills while it works
+# up: run the service    test, lint: what CI runs    bench: figures, 9 minutes    evaluate: what search finds    soak: kills while it works
 # lock: new lock files
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: up test lint bench soak lock
+.PHONY: up test lint bench evaluate soak lock
 
 up: $(VENV)/run.stamp
 	@$(BIN)/python manage.py up $(ARGS)
@@ -21,6 +21,9 @@ lint: $(VENV)/dev.stamp
 
 bench: $(VENV)/run.stamp
 	@$(BIN)/python manage.py bench $(ARGS)
+
+evaluate: $(VENV)/run.stamp
+	@$(BIN)/python manage.py evaluate tests/evaluation/coding tests/evaluation/conversations $(ARGS)
 
 soak: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.soak $(ARGS)

@@ -133,6 +133,14 @@ def check_limits(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) 
                 id="mem0stack.E014",
             )
         )
+    if settings.VECTOR_INDEX_FROM < 0:
+        found.append(
+            Error(
+                f"VECTOR_INDEX_FROM is {settings.VECTOR_INDEX_FROM}.",
+                hint="A number of memories, for example 20000; 0 means that nobody gets a vector index.",
+                id="mem0stack.E015",
+            )
+        )
     if settings.DATABASE_STATEMENT_TIMEOUT_MS < 0:
         found.append(
             Error(

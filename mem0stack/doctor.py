@@ -27,7 +27,7 @@ from mem0stack.embedded import directory, prepare, service
 from mem0stack.embedded.account import EmbeddedError
 from mem0stack.lib import valkey
 from mem0stack.lib.home import Home
-from memories import embedding_spaces, providers
+from memories import embedding_spaces, providers, vector_indexes
 from memories.models import Purpose
 from memories.providers import ProviderAway
 from memories.tasks import HEARTBEAT
@@ -69,6 +69,7 @@ def examine(home: Home) -> list[Finding]:
         ("cache", "settings", _cache),
         ("worker", "cache", _worker),
         ("outbox", "schema", _outbox),
+        ("vector indexes", "schema", _vector_indexes),
         ("embedder", "schema", _embedder),
         ("web", "", lambda: _web(home)),
         ("client", "web", lambda: _client(home)),
@@ -214,6 +215,21 @@ def _outbox() -> str:
         )
     given_up = f" {dead} were given up; worker.log has their reasons." if dead else ""
     return f"{waiting} deliveries wait.{given_up}"
+
+
+def _vector_indexes() -> str:
+    try:
+        found = vector_indexes.coverage()
+    except (AnyDatabaseError, PoolTimeout) as error:
+        raise Wrong(f"The database refuses ({type(error.__cause__ or error).__name__}).", "Ask again.") from error
+    line = settings.VECTOR_INDEX_FROM
+    if found.missing and not settings.DATABASE_OWNER_ROLE:
+        raise Wrong(
+            f"{found.missing} owner(s) with {line} memories or more have none, so their searches are slow.",
+            "Set DATABASE_OWNER_URL for the worker: the owner of the tables makes them.",
+        )
+    being_built = f"; {found.missing} are still to be built, worker.log tells of them" if found.missing else ""
+    return f"{found.indexed} owner(s) have one, from {line} memories on{being_built}."
 
 
 def _embedder() -> str:

@@ -39,6 +39,8 @@ from accounts.models import Scope
 from mem0stack import health
 from mem0stack.lib import disk, valkey
 from mem0stack.lib.errors import Forbidden
+from memories import vector_indexes
+from memories.vector_indexes import Coverage
 
 log = structlog.get_logger(__name__)
 
@@ -134,6 +136,7 @@ class _Figures:
     memories: list[tuple[str, float]] | None
     bytes: int | None
     embeddings: list[tuple[str, str, float]] | None = None
+    vector_indexes: Coverage | None = None
 
 
 class _Asked(Collector):
@@ -181,6 +184,15 @@ def _stored(figures: _Figures) -> Iterator[Metric]:
         for space, state, number in figures.embeddings:
             embeddings.add_metric([space, state], number)
         yield embeddings
+    if figures.vector_indexes is not None:
+        indexes = GaugeMetricFamily(
+            "mem0_vector_indexes",
+            "Owners with many memories, by whether their vector index is there or missing.",
+            labels=["state"],
+        )
+        indexes.add_metric(["there"], figures.vector_indexes.indexed)
+        indexes.add_metric(["missing"], figures.vector_indexes.missing)
+        yield indexes
     if figures.bytes is not None:
         yield GaugeMetricFamily("mem0_database_bytes", "Size of the database on disk.", value=figures.bytes)
 
@@ -198,7 +210,9 @@ _last = _Last()
 def _figures() -> _Figures:
     with _last.lock:
         if time.monotonic() - _last.at > _STORED_FOR_S:
-            _last.figures = _Figures(_ask(_outbox), _ask(_memories), _ask(_bytes), _ask(_embeddings))
+            _last.figures = _Figures(
+                _ask(_outbox), _ask(_memories), _ask(_bytes), _ask(_embeddings), _ask(_vector_indexes)
+            )
             _last.at = time.monotonic()
         return _last.figures
 
@@ -249,6 +263,10 @@ def _embeddings(cursor: Any) -> list[tuple[str, str, float]]:
     counted = {(space, state): round(number * 100.0 / percent) for space, state, number in cursor.fetchall()}
     words = [("active", state) for state in ("embedded", "waiting", "refused")]
     return [(*word, counted.get(word, 0)) for word in dict.fromkeys([*words, *counted])]
+
+
+def _vector_indexes(cursor: Any) -> Coverage:
+    return vector_indexes.coverage()
 
 
 def _bytes(cursor: Any) -> int:

@@ -7,7 +7,7 @@ import logging
 import os
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 import structlog
 from django.core.exceptions import ImproperlyConfigured
@@ -142,6 +142,11 @@ DATABASE_STATEMENT_TIMEOUT_MS = env.int("DATABASE_STATEMENT_TIMEOUT_MS", default
 
 
 DATABASE_APP_ROLE = "mem0_app" if EMBEDDED_POSTGRES else env.db_url("DATABASE_URL")["USER"]
+# For the worker, which makes indexes; empty where it has no address of the owner's.
+DATABASE_OWNER_ROLE = "mem0_owner" if EMBEDDED_POSTGRES else unquote(urlsplit(DATABASE_OWNER_URL).username or "")
+DATABASE_OWNER_PASSWORD = "" if EMBEDDED_POSTGRES else unquote(urlsplit(DATABASE_OWNER_URL).password or "")
+# Owners with so many memories get a vector index of their own; 0 is nobody. See memories/vector_indexes.py.
+VECTOR_INDEX_FROM = env.int("VECTOR_INDEX_FROM", default=20_000)
 
 
 def database(role: str) -> dict[str, Any]:
@@ -224,6 +229,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "memories.tasks.embed_waiting",
         "schedule": 15.0,
         "options": {"expires": 15.0},
+    },
+    "build and drop vector indexes": {
+        "task": "memories.tasks.maintain_vector_indexes",
+        "schedule": 300.0,
+        "options": {"expires": 300.0},
     },
     "remove what the outboxes are done with": {"task": "memories.tasks.prune_outbox", "schedule": 300.0},
     "remove what the access log has kept long enough": {"task": "memories.tasks.prune_access_log", "schedule": 3600.0},

@@ -1,87 +1,66 @@
 """The one way memories are found, for every door.
 
-Two arms look at the rows that the caller may see and that pass the filters: exact vector search, and BM25 over the
-postings. Their scores are summed. One statement finds the best, a second one reads their rows. Where a provider embeds
-too, its vectors say how similar a memory is, as far as there are any and it answers in time.
+A query becomes a question (what it says of words, people and times), the database gives a pool of candidates, and
+`ranking` puts them in order. Where a provider embeds too, its vectors find and rank as well, as far as there are any
+and it answers in time.
 """
 
 import math
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cache
-from typing import Any
-from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import structlog
-from django.db import connection
-from django.db.models import Q, Value
-from pgvector import HalfVector
-from pgvector.django import MaxInnerProduct
+from django.db.models import Q
+from django.utils import timezone
 
 from accounts.actors import Actor, acting_as
-from accounts.models import Scope, User
+from accounts.models import Scope as Right
 from mem0stack.lib.errors import InvalidArgument
 from mem0stack.lib.metrics import SEARCH_STAGE_SECONDS, SEARCHES_DEGRADED
-from memories import access, embedding_spaces, statistics, texts
+from memories import access, candidates, embedding_spaces, expansion, ranking, statistics, texts
+from memories.candidates import Scope, wanted
 from memories.embedding_spaces import FarQuery
-from memories.embeddings import Vector, embed_query
-from memories.filters import EVERYTHING, Filter, fields_named, to_q
-from memories.lexical import query_terms
+from memories.embeddings import embed_query
+from memories.expansion import Expanded
+from memories.filters import EVERYTHING, Filter
 from memories.models import AccessAction, Memory, Share
 from memories.providers import ProviderAway
-from memories.querysets import MemoryQuerySet, ReceivedShare, name_in_anothers_space
+from memories.querysets import MemoryQuerySet
+from memories.ranking import Pool, Question, Ranked, Signal
+from memories.statistics import Corpus
 
 log = structlog.get_logger(__name__)
 
 MAX_QUERY = 2_000
 MAX_TOP_K = 100
 MAX_EXPAND = 5
-# BM25's constants, as measured on conversations: short texts want little saturation and little length correction.
-_K1, _B = 0.6, 0.3
-_VECTOR_WEIGHT, _LEXICAL_WEIGHT = 0.3, 0.7
-# Below this nothing found so far was ever the answer.
-_ANSWERABLE = 0.2
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A memory, how well it fits (0..1), and what that is made of."""
+    """A memory and how likely it answers (0..1, the same from one query to the next); when asked, what that is made of:
+    each signal's value, and its share of the score."""
 
     memory: Memory
     score: float
-    signals: Mapping[str, float]
+    signals: Mapping[str, Signal] = field(default_factory=dict)
     neighbours: Sequence[Memory] = ()
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The whole answer, best first. `degraded` names parts that were away; `truncated` says that `token_budget`, and
-    nothing else, has cut hits off."""
+    """The whole answer, best first. `answerable` is false when nothing is likely enough to answer; `degraded` names
+    parts that were away; `truncated` says that `token_budget`, and nothing else, has cut hits off."""
 
     hits: Sequence[Hit]
     answerable: bool
     degraded: Sequence[str]
     truncated: bool
     took_ms: float
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    owner_id: int
-    memory_id: UUID
-    score: float
-    signals: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class _Arm:
-    """SQL with its parameters."""
-
-    sql: str
-    parameters: tuple[Any, ...]
 
 
 def search(
@@ -94,32 +73,33 @@ def search(
     namespace: str | None = None,
     as_of: datetime | None = None,
     expand: int = 0,
+    explain: bool = False,
     token_budget: int | None = None,
+    asked_at: datetime | None = None,
 ) -> SearchResult:
     """What this actor remembers about `query`.
 
     A `namespace` covers itself and `personal`; none, or `*`, covers everything visible. Superseded and rejected
     memories stay out unless a filter names `standing`; `as_of` asks what was true then. `expand` adds that many
     neighbours on each side in a hit's run. `token_budget` (of about 4 characters each) is a ceiling for the texts.
+    "yesterday" is the day before `asked_at` (now, unless said) in the actor's time zone.
     Raises InvalidArgument, Forbidden.
     """
     started = time.perf_counter()
-    actor.require(Scope.READ)
+    actor.require(Right.READ)
     texts.check_time("as_of", as_of)
     _check(query, top_k=top_k, threshold=threshold, expand=expand, token_budget=token_budget)
     project = _project(actor, namespace)
-    # Before the transaction, and so are the terms: it holds database work only.
-    with SEARCH_STAGE_SECONDS.labels("embed").time():
-        vector, terms = embed_query(query), query_terms(query)
-        far, degraded = _far(query)
+    question = _question(actor, query, asked_at)
+    # Before the transaction: it holds database work only.
+    far, degraded = _far(query)
     with acting_as(actor):
-        with SEARCH_STAGE_SECONDS.labels("candidates").time():
-            shares = Share.objects.received(actor)
-            arms = _arms(actor, shares, vector, filters=filters, project=project, as_of=as_of)
-            owners = [actor.owner_id, *{share.owner_id for share in shares}]
-            best = _best(actor, owners, arms, far, terms, top_k=top_k)
+        scope = Scope(actor, Share.objects.received(actor), filters=filters, project=project, as_of=as_of)
+        found = _pool(scope, question, far, at_least=top_k)
+        with SEARCH_STAGE_SECONDS.labels("rank").time():
+            ranked = ranking.current().rank(question, found)
         with SEARCH_STAGE_SECONDS.labels("read").time():
-            hits = _read([candidate for candidate in best if candidate.score >= threshold])
+            hits = _read(ranked, found, top_k=top_k, threshold=threshold, explain=explain)
             if expand:
                 hits = _with_neighbours(hits, Memory.objects.visible_to(actor).searchable(as_of=as_of), expand)
     kept = _fit(hits, token_budget)
@@ -128,7 +108,7 @@ def search(
     log.debug("searched", owner_id=actor.owner_id, hits=len(kept), took_ms=round(took_ms, 2))
     return SearchResult(
         hits=kept,
-        answerable=bool(kept) and kept[0].score >= _ANSWERABLE,
+        answerable=bool(kept) and kept[0].score >= ranking.current().answerable,
         degraded=degraded,
         truncated=len(kept) < len(hits),
         took_ms=round(took_ms, 2),
@@ -173,187 +153,68 @@ def _project(actor: Actor, namespace: str | None) -> str | None:
     return name
 
 
-def _arms(
+def pool(
     actor: Actor,
-    shares: Sequence[ReceivedShare],
-    vector: Vector,
+    query: str,
     *,
-    filters: Filter,
-    project: str | None,
-    as_of: datetime | None,
-) -> list[_Arm]:
-    """The rows that can be an answer, with their distance to the query, as parts with an index each."""
-    text = HalfVector(vector).to_text()
-    is_limited = bool(shares) or actor.namespaces is not None or as_of is not None or filters != EVERYTHING
-    if is_limited or (project is not None and name_in_anothers_space(project)):
-        rows = Memory.objects.arms(actor, shares)
-        return [_compiled(_within(arm, actor, filters, project, as_of), text) for arm in rows]
-    arm = _plain_arm(in_project=project is not None)
-    values = {_OWNER: actor.owner_id, _PROJECT: project, _VECTOR: text}
-    return [_Arm(arm.sql, tuple(values.get(parameter, parameter) for parameter in arm.parameters))]
+    filters: Filter = EVERYTHING,
+    namespace: str | None = None,
+    asked_at: datetime | None = None,
+) -> tuple[Question, Pool]:
+    """What `search` would rank, and by which question: for fitting the weights. The local tier alone."""
+    question = _question(actor, query, asked_at)
+    with acting_as(actor):
+        scope = Scope(actor, Share.objects.received(actor), filters=filters, project=_project(actor, namespace))
+        return question, _pool(scope, question, None, at_least=0)
 
 
-# Stand-ins for the values of a statement that is put together once.
-_OWNER, _PROJECT, _VECTOR = 0, "the project", "the vector"
+def _question(actor: Actor, query: str, asked_at: datetime | None) -> Question:
+    now = (asked_at or timezone.now()).astimezone(ZoneInfo(actor.person.timezone))
+    return Question.of(query, now)
 
 
-@cache
-def _plain_arm(*, in_project: bool) -> _Arm:
-    """What most searches ask, one's own without filters: building it takes the ORM as long as all else here."""
-    anybody = Actor.of(User(pk=_OWNER), door="rest")
-    rows = _within(Memory.objects.arms(anybody, ())[0], anybody, EVERYTHING, _PROJECT if in_project else None, None)
-    return _compiled(rows, _VECTOR)
-
-
-def _compiled(rows: MemoryQuerySet, vector: str) -> _Arm:
-    distance = MaxInnerProduct("embedding", Value(vector))
-    chosen = rows.order_by().annotate(distance=distance).values_list("id", "owner_id", "distance")
-    return _Arm(*chosen.query.sql_with_params())
-
-
-def _within(
-    arm: MemoryQuerySet, actor: Actor, filters: Filter, project: str | None, as_of: datetime | None
-) -> MemoryQuerySet:
-    """The rows of an arm that can be an answer: every condition is inside the arm, never applied afterwards."""
-    named = fields_named(filters)
-    rows = arm.searchable(as_of=as_of, any_state="state" in named, any_standing="standing" in named)
-    if project is not None:
-        rows = rows.in_project(actor, project)
-    return rows if filters == EVERYTHING else rows.filter(to_q(filters, actor.owner_id))
-
-
-def _best(
-    actor: Actor,
-    owners: Sequence[int],
-    arms: Sequence[_Arm],
-    far: FarQuery | None,
-    terms: Sequence[str],
-    *,
-    top_k: int,
-) -> list[_Candidate]:
-    """The best by the sum of both arms' scores, in one statement: exact, whatever the filters."""
-    within = " UNION ALL ".join(f"({arm.sql})" for arm in arms)
-    within_params = [parameter for arm in arms for parameter in arm.parameters]
-    corpus = statistics.corpus_of(actor.owner_id, terms)
-    far_arm, far_params = _far_arm(actor, far, is_shared=len(arms) > 1) if far else ("", [])
-    with connection.cursor() as cursor:
-        # The arms meet in a GROUP BY, not in a join: a planner without statistics, as after a large load, would join
-        # them row by row, and take seconds.
-        cursor.execute(
-            # S608: `within` is what the ORM made, with its parameters beside it; the rest is made of fixed parts.
-            f"""
-            WITH posting AS MATERIALIZED (
-                SELECT owner_id, memory_id, term,
-                    tf / (tf + {_K1}::float8 * ({1 - _B}::float8 + {_B}::float8 * length / %s::float8)) AS weight
-                FROM memories_memoryterm WHERE owner_id = ANY(%s) AND term = ANY(%s)
-            ), rarity AS MATERIALIZED (
-                SELECT term, idf / sum(idf) OVER () AS share
-                FROM (
-                    SELECT term, ln(1 + (greatest(%s, df) - df + 0.5::float8) / (df + 0.5::float8)) AS idf
-                    FROM (SELECT term, count(*) AS df FROM posting GROUP BY term) AS counted
-                ) AS rare
-            ), named (owner_id, id, lexical) AS MATERIALIZED (
-                SELECT owner_id, memory_id, sum(weight * share)
-                FROM posting JOIN rarity USING (term) GROUP BY owner_id, memory_id
-            ), candidate (id, owner_id, distance) AS (
-                {within}
-            ), seen (id, owner_id, cosine, far, lexical) AS (
-                ({_ALL_ROWS if far else _ROWS_THAT_CAN_WIN})
-                UNION ALL
-                SELECT id, owner_id, NULL, NULL, lexical FROM named
-                {far_arm}
-            ), scored (owner_id, id, cosine, far, lexical) AS (
-                SELECT owner_id, id, max(cosine), max(far), sum(lexical)
-                FROM seen GROUP BY owner_id, id HAVING max(cosine) IS NOT NULL
-            )
-            {_SCALED if far else _AS_IT_IS}
-            ORDER BY {_VECTOR_WEIGHT}::float8 * greatest(0, cosine) + {_LEXICAL_WEIGHT}::float8 * lexical DESC, id
-            LIMIT %s
-            """,  # noqa: S608
-            [
-                corpus.mean_length,
-                list(owners),
-                list(terms),
-                corpus.memories,
-                *within_params,
-                *(far_params if far else [top_k]),
-                top_k,
-            ],
+def _pool(scope: Scope, question: Question, far: FarQuery | None, *, at_least: int) -> Pool:
+    with SEARCH_STAGE_SECONDS.labels("embed").time():
+        corpus, also = _corpus(scope.actor.owner_id, question)
+        vector = embed_query(
+            question.text,
+            [(word.start, word.end, corpus.rarity_of_word(word.terms)) for word in question.words],
+            corpus.rarity_of_word(()),
         )
-        found = cursor.fetchall()
-    return [_candidate(*row) for row in found]
+    with SEARCH_STAGE_SECONDS.labels("candidates").time():
+        return candidates.pool_of(scope, wanted(vector, question, also, corpus, far), at_least=at_least)
 
 
-_ALL_ROWS = "SELECT id, owner_id, -distance, NULL::float8, 0 FROM candidate"
-# Of the rows without any of the query's words only the nearest top_k can be among the best, so the others need not be
-# grouped: a third of the time for an owner of 40,000. The order is that of the end, so the result is the same.
-_ROWS_THAT_CAN_WIN = """
-    SELECT id, owner_id, -distance, NULL::float8, 0 FROM candidate
-    ORDER BY (id IN (SELECT id FROM named)) DESC, greatest(0, -distance) DESC, id
-    LIMIT (SELECT count(*) FROM named) + %s
-"""
-_AS_IT_IS = "SELECT owner_id, id, cosine, lexical FROM scored"
-# Cosines of two models are not on one scale, and the weights are for the local one's. So a provider's cosine counts by
-# how far it stands out among all that have one, in the local cosine's mean and spread over the same memories; a memory
-# without one keeps its local cosine, and can win by it. See docs/adr/0007.
-_SCALED = """
-    , scale AS (
-        SELECT avg(cosine) AS cosine_mean, stddev_pop(cosine) AS cosine_spread,
-            avg(far) AS far_mean, nullif(stddev_pop(far), 0) AS far_spread
-        FROM scored WHERE far IS NOT NULL
-    ), scaled AS (
-        SELECT owner_id, id, lexical,
-            coalesce(cosine_mean + cosine_spread * (far - far_mean) / far_spread, cosine) AS cosine
-        FROM scored CROSS JOIN scale
-    )
-    SELECT owner_id, id, cosine, lexical FROM scaled
-"""
+def _corpus(owner_id: int, question: Question) -> tuple[Corpus, list[Expanded]]:
+    """What is known of the owner's words, and what else the query's may mean among them: one query, and a second one
+    when the owner has never used a word, which is then likely misspelt."""
+    synonyms = expansion.synonyms(question.terms)
+    terms = {term for word in question.words for term in word.terms}.union(question.terms)
+    corpus = statistics.corpus_of(owner_id, sorted(terms.union(one.term for one in synonyms)))
+    unknown = set(question.terms) - set(corpus.known) - {one.of for one in synonyms}
+    vocabulary = expansion.suggestions(owner_id, unknown) if unknown and corpus.known else {}
+    return corpus.with_terms(vocabulary), expansion.expand(question.terms, sorted(unknown), vocabulary)
 
 
-def _far_arm(actor: Actor, far: FarQuery, *, is_shared: bool) -> tuple[str, list[Any]]:
-    """The cosines of the provider's vectors: the actor's own from their index, and those of shared memories one by one,
-    since row-level security looks at each of them."""
-    cosine = "-(e.embedding <#> %s::halfvec)"
-    # What stands in the index's own condition, or it would not be used.
-    held = "e.embedding IS NOT NULL" if far.space.is_wide else "e.embedding IS NOT NULL AND NOT e.is_wide"
-    vector = HalfVector(far.vector).to_text()
-    sql = f"""UNION ALL
-        SELECT e.memory_id, e.owner_id, NULL, {cosine}, 0 FROM memories_memoryembedding AS e
-        WHERE e.owner_id = %s AND e.space_id = %s AND {held}"""  # noqa: S608
-    params: list[Any] = [vector, actor.owner_id, far.space.id]
-    if is_shared:
-        sql += f""" UNION ALL
-            SELECT e.memory_id, e.owner_id, NULL, {cosine}, 0 FROM candidate AS c
-            JOIN memories_memoryembedding AS e ON e.owner_id = c.owner_id AND e.memory_id = c.id AND e.space_id = %s
-            WHERE c.owner_id <> %s AND e.embedding IS NOT NULL"""  # noqa: S608
-        params += [vector, far.space.id, actor.owner_id]
-    return sql, params
-
-
-def _candidate(owner_id: int, memory_id: UUID, cosine: float, lexical: float) -> _Candidate:
-    """A cosine is between unit vectors, and BM25 is put as a share of the most that any text could get for the query:
-    both lie in 0..1 and mean the same from one query to the next."""
-    signals = {
-        "vector": _VECTOR_WEIGHT * min(1.0, max(0.0, cosine)),
-        "lexical": _LEXICAL_WEIGHT * min(1.0, lexical),
-    }
-    return _Candidate(owner_id, memory_id, score=sum(signals.values()), signals=signals)
-
-
-def _read(best: Sequence[_Candidate]) -> list[Hit]:
+def _read(ranked: Ranked, pool: Pool, *, top_k: int, threshold: float, explain: bool) -> list[Hit]:
     """The rows of the best, in one query."""
+    best = [
+        (rank, pool.owner_ids[place], pool.ids[place])
+        for rank, place in enumerate(ranked.places[:top_k])
+        if ranked.scores[rank] >= threshold
+    ]
     if not best:
         return []
-    owners, ids = {candidate.owner_id for candidate in best}, [candidate.memory_id for candidate in best]
+    owners, ids = {owner_id for _, owner_id, _ in best}, [memory_id for _, _, memory_id in best]
     rows = {memory.id: memory for memory in Memory.objects.all().named_by_id(owners, ids)}
     return [
         Hit(
-            memory=rows[candidate.memory_id],
-            score=round(candidate.score, 4),
-            signals={name: round(share, 4) for name, share in candidate.signals.items()},
+            memory=rows[memory_id],
+            score=round(float(ranked.scores[rank]), 4),
+            signals=ranked.explain(rank) if explain else {},
         )
-        for candidate in best
-        if candidate.memory_id in rows
+        for rank, _, memory_id in best
+        if memory_id in rows
     ]
 
 

@@ -6,8 +6,8 @@ of one owner wait for each other, and deadlock over words.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import orjson
 from django.db import connection
 
 from mem0stack.lib import prepared
-from memories import outbox
+from memories import outbox, vector_indexes
 from memories.models import OutboxEvent
 
 # Below so many memories an owner's own counts say little, and are blended with what is usual.
@@ -37,6 +37,16 @@ class Corpus:
     memories: float
     mean_length: float
     frequencies: Mapping[str, float]
+    known: Collection[str]  # terms that are the owner's own, not borrowed
+    has_vector_index: bool
+
+    def with_terms(self, frequencies: Mapping[str, float]) -> "Corpus":
+        """Knowing of more of the owner's terms."""
+        if not frequencies:
+            return self
+        return replace(
+            self, frequencies={**self.frequencies, **frequencies}, known=frozenset((*self.known, *frequencies))
+        )
 
     def rarity(self, term: str) -> float:
         """BM25's inverse document frequency, ln(1 + (n - df + 1/2) / (df + 1/2)): 0 for what is everywhere."""
@@ -56,17 +66,24 @@ def corpus_of(owner_id: int, terms: Sequence[str]) -> Corpus:
             "SELECT s.memories, s.terms, s.counted_memories, ("
             "   SELECT json_object_agg(t.term, t.df) FROM memories_ownerterm AS t"
             "   WHERE t.owner_id = s.owner_id AND t.term = ANY(%s)"
-            ") FROM memories_ownerstatistics AS s WHERE s.owner_id = %s",
+            "), s.vector_index_at IS NOT NULL FROM memories_ownerstatistics AS s WHERE s.owner_id = %s",
             [list(terms), owner_id],
         )
-        memories, length, counted, found = cursor.fetchone() or (0, 0, 0, None)
+        memories, length, counted, found, has_vector_index = cursor.fetchone() or (0, 0, 0, None, False)
     mean_length = float(length) / memories if memories > 0 and length > 0 else _TYPICAL_LENGTH
     borrowed = max(0, _ENOUGH - counted)
+    known = frozenset(found or ())
     frequencies: dict[str, float] = dict(found or {})
     if borrowed:
         usual = _usual_shares()
         frequencies = {term: frequencies.get(term, 0) + borrowed * usual.get(term, 0.0) for term in terms}
-    return Corpus(memories=max(1, counted + borrowed), mean_length=mean_length, frequencies=frequencies)
+    return Corpus(
+        memories=max(1, counted + borrowed),
+        mean_length=mean_length,
+        frequencies=frequencies,
+        known=known,
+        has_vector_index=has_vector_index,
+    )
 
 
 def fold(owner_id: int, events: Sequence[OutboxEvent]) -> None:
@@ -79,10 +96,12 @@ def fold(owner_id: int, events: Sequence[OutboxEvent]) -> None:
             " VALUES (gen_random_uuid(), %s, %s, %s, %s, statement_timestamp())"
             " ON CONFLICT (owner_id) DO UPDATE SET memories = s.memories + excluded.memories,"
             " terms = s.terms + excluded.terms, changes = s.changes + excluded.changes,"
-            " updated_at = excluded.updated_at RETURNING s.changes, s.counted_memories",
+            " updated_at = excluded.updated_at"
+            " RETURNING s.memories, s.changes, s.counted_memories, s.vector_index_at IS NOT NULL",
             [owner_id, memories, terms, len(events)],
         )
-        changes, counted = cursor.fetchone()
+        total, changes, counted, is_indexed = cursor.fetchone()
+    vector_indexes.consider(total, is_indexed=is_indexed)
     if changes > _RECOUNT_AT * counted:
         count_terms(owner_id)
 
@@ -91,6 +110,8 @@ def count_terms(owner_id: int) -> None:
     """Count an owner's terms from the postings. Only rows that differ are written: about 1 us a posting, so 0.3 s for
     10,000 memories."""
     with connection.cursor() as cursor:
+        # Ten seconds and more for 400,000 memories: what keeps requests short would have it tried again for ever.
+        cursor.execute("SET LOCAL statement_timeout = 0")
         cursor.execute(
             """
             WITH counted AS MATERIALIZED (

@@ -6,7 +6,7 @@ from celery import shared_task
 from celery.signals import worker_ready
 
 from mem0stack.lib import valkey
-from memories import access, embedding_spaces, outbox
+from memories import access, embedding_spaces, outbox, vector_indexes
 from memories.services import extracting, operations
 from memories.services.purging import purge
 
@@ -68,9 +68,23 @@ def embed_waiting() -> None:
     embedding_spaces.catch_up()
 
 
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
+def maintain_vector_indexes() -> int:
+    """Give large owners a vector index of their own, and take it from those who are no longer large."""
+    return vector_indexes.maintain()
+
+
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def _catch_up(**_: object) -> None:
-    for task in (drain_everything, resume_operations, embed_waiting, prune_outbox, purge_overdue, prune_access_log):
+    for task in (
+        drain_everything,
+        resume_operations,
+        embed_waiting,
+        maintain_vector_indexes,
+        prune_outbox,
+        purge_overdue,
+        prune_access_log,
+    ):
         task.delay()
 
 

@@ -66,6 +66,7 @@ CALLS: dict[str, Call] = {
     ),
     "access log": lambda alice, ids: alice.get(f"memories/{ids['memory']}/access/"),
     "history": lambda alice, ids: alice.get(f"memories/{ids['memory']}/history/"),
+    "near duplicates": lambda alice, ids: alice.get(f"memories/{ids['memory']}/near-duplicates/"),
     "batch, 2 added": lambda alice, ids: alice.post(
         "memories/batch/", {"operations": [{"op": "add", "content": text} for text in ("a", "b")]}
     ),

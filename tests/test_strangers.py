@@ -249,6 +249,11 @@ def _(alices: Space) -> list[Call]:
     return [*calls, Call(f"memories/{alices.memories['deleted']}/access/", limited=200)]
 
 
+@case("GET", "memories/<uuid:memory_id>/near-duplicates/")
+def _(alices: Space) -> list[Call]:
+    return _each(alices, lambda pk: Call(f"memories/{pk}/near-duplicates/"), shared=404, own=200)
+
+
 @case("POST", "memories/<uuid:memory_id>/feedback/")
 def _(alices: Space) -> list[Call]:
     key = {"idempotency_key": alices.word("hidden", "idempotency")}
@@ -540,6 +545,7 @@ def alices(people: People) -> Space:
         ("DELETE", "memories/{}/", None, "memories"),
         ("GET", "memories/{}/history/", None, "memories"),
         ("GET", "memories/{}/access/", None, "memories"),
+        ("GET", "memories/{}/near-duplicates/", None, "memories"),
         ("POST", "memories/{}/restore/", None, "memories"),
         ("POST", "memories/batch/", {"operations": [{"op": "delete", "id": "{}"}]}, "memories"),
         ("POST", "memories/batch/", {"operations": [{"op": "delete", "id": "{}"}], "atomic": True}, "memories"),

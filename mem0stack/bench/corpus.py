@@ -4,7 +4,7 @@ Everything follows from the seed: any process knows any owner's any text without
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -110,6 +110,11 @@ def owners(memories: int, seed: int) -> list[Owner]:
     shares = [_SMALLEST_SHARE * ratio**place for place in range(OWNERS - 1)]
     sizes = [max(1, round(memories * share)) for share in shares]
     sizes.append(max(1, memories - sum(sizes)))
+    return owners_of(sizes, seed)
+
+
+def owners_of(sizes: Sequence[int], seed: int) -> list[Owner]:
+    """Owners of these sizes."""
     return [Owner(number=number, size=size, seed=seed) for number, size in enumerate(sizes)]
 
 

@@ -1,26 +1,28 @@
 """What the bench does within the product, as processes of their own with the bench's home: `python -m ... JOB`.
 
 `fill NUMBERS` makes those owners and stores their memories through the services, `floor SECONDS` runs the SQL of
-searches with nothing around it. Both answer with JSON lines. Neither can be done by the command itself: its Django
-belongs to the home it was called with.
+searches with nothing around it, `curve SEARCHES` so many searches of each owner. All answer with JSON lines. None can
+be done by the command itself: its Django belongs to the home it was called with.
 """
 
 import random
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
 from typing import Any
 
 import django
 import orjson
+from django.conf import settings
 
-from mem0stack.bench.corpus import Owner, owners
-from mem0stack.bench.figures import percentiles
+from mem0stack.bench.corpus import Owner, owners_of
+from mem0stack.bench.figures import Usage, percentiles
 
 _CHUNK = 1_000
 _SEARCHES = 200
+_WARM_UP = 10
 _Statements = list[str]
 
 
@@ -51,31 +53,103 @@ def floor(everybody: Sequence[Owner], seconds: float, seed: int) -> None:
     _say(rows=rows, statements=len(searches[0]))
 
 
+def curve(everybody: Sequence[Owner], searches: int, seed: int) -> None:
+    """Searches of each owner by the function that every door calls, and the part of them that is the lexical arm's."""
+    from accounts.actors import Actor  # noqa: PLC0415  needs Django set up
+    from accounts.models import User  # noqa: PLC0415
+    from memories.search import search  # noqa: PLC0415
+
+    draw = random.Random(seed)  # noqa: S311  no secret
+    users = {user.username: user for user in User.objects.filter(username__startswith="bench")}
+    usage = Usage(settings.HOME.root)
+    for owner in everybody:
+        actor = Actor.of(users[owner.name], door="rest", app="bench")
+        queries = [owner.query(draw.randrange(owner.size), draw) for _ in range(_WARM_UP + searches)]
+        for query in queries[:_WARM_UP]:
+            search(actor, query)
+        ms = []
+        python_s, postgres_s = time.process_time(), usage.cpu_s()["postgres"]
+        for query in queries[_WARM_UP:]:
+            began = time.perf_counter()
+            search(actor, query)
+            ms.append((time.perf_counter() - began) * 1000)
+        python_s, postgres_s = time.process_time() - python_s, usage.cpu_s()["postgres"] - postgres_s
+        _say(
+            memories=owner.size,
+            searches=searches,
+            whole=percentiles(ms),
+            lexical=percentiles(_lexical_ms(actor, query) for query in queries[_WARM_UP:]),
+            cpu_ms={"python": round(1000 * python_s / searches, 2), "postgres": round(1000 * postgres_s / searches, 2)},
+        )
+
+
+def _lexical_ms(actor: Any, query: str) -> float:
+    """Of a search's statements, the time until the postings of the query's words are counted and scored."""
+    from django.db import connection  # noqa: PLC0415  needs Django set up
+
+    from accounts.actors import acting_as  # noqa: PLC0415
+
+    with acting_as(actor), connection.cursor() as cursor:
+        [statement] = [sql for sql in _statements_of(actor, query) if "memories_memoryterm" in sql]
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}")
+        [(plans,)] = cursor.fetchall()
+    found = plans if isinstance(plans, list) else orjson.loads(plans)
+    return max(_lexical_parts(found[0]["Plan"], set()), default=0.0)
+
+
+def _lexical_parts(plan: dict[str, Any], lexical: set[str]) -> Iterator[float]:
+    """Milliseconds of each common table expression that reads postings, or another such one, and no memories."""
+    for part in plan.get("Plans", ()):
+        yield from _lexical_parts(part, lexical)
+    name = plan.get("Subplan Name", "")
+    if name.startswith("CTE "):
+        nodes = list(_nodes(plan))
+        tables = {node.get("Relation Name") for node in nodes if node.get("Actual Loops")}
+        reads_postings = "memories_memoryterm" in tables or any(node.get("CTE Name") in lexical for node in nodes)
+        if reads_postings and "memories_memory" not in tables:
+            lexical.add(name.removeprefix("CTE "))
+            yield float(plan["Actual Total Time"])
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for part in plan.get("Plans", ()):
+        yield from _nodes(part)
+
+
 def _record(everybody: Sequence[Owner], seed: int) -> list[_Statements]:
     from django.db import connection  # noqa: PLC0415  needs Django set up
 
     from accounts.actors import Actor  # noqa: PLC0415
     from accounts.models import User  # noqa: PLC0415
-    from mem0stack.lib import prepared  # noqa: PLC0415
-    from memories.search import search  # noqa: PLC0415
 
     draw = random.Random(seed)  # noqa: S311  no secret
     users = {user.username: user for user in User.objects.filter(username__startswith="bench")}
     searches: list[_Statements] = []
     for _ in range(_SEARCHES):
         owner = draw.choice(everybody)
-        statements: _Statements = []
-
-        def record(execute: Any, sql: str, params: Any, many: bool, context: Any, to: _Statements = statements) -> Any:
-            to.append(prepared.spelt(sql, params))
-            return execute(sql, params, many, context)
-
-        with connection.execute_wrapper(record):
-            query = owner.query(draw.randrange(owner.size), draw)
-            search(Actor.of(users[owner.name], door="rest", app="bench"), query)
-        searches.append(statements)
+        actor = Actor.of(users[owner.name], door="rest", app="bench")
+        searches.append(_statements_of(actor, owner.query(draw.randrange(owner.size), draw)))
     connection.close()
     return searches
+
+
+def _statements_of(actor: Any, query: str) -> _Statements:
+    """What a search sends, as PostgreSQL gets it."""
+    from django.db import connection  # noqa: PLC0415  needs Django set up
+
+    from mem0stack.lib import prepared  # noqa: PLC0415
+    from memories.search import search  # noqa: PLC0415
+
+    statements: _Statements = []
+
+    def record(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        statements.append(prepared.spelt(sql, params))
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(record):
+        search(actor, query)
+    return statements
 
 
 def _replay(searches: Sequence[_Statements], *, clients: int, seconds: float) -> dict[str, Any]:
@@ -120,7 +194,6 @@ def _replay(searches: Sequence[_Statements], *, clients: int, seconds: float) ->
 
 def _connect() -> Any:
     import psycopg  # noqa: PLC0415  the other job needs none
-    from django.conf import settings  # noqa: PLC0415  needs Django set up
 
     config = settings.DATABASES["default"]
     return psycopg.connect(
@@ -140,14 +213,16 @@ def _say(**what: Any) -> None:
     sys.stdout.flush()
 
 
-def main(job: str, memories: int, seed: int, argument: str) -> None:
-    everybody = owners(memories, seed)
+def main(job: str, sizes: str, seed: int, argument: str) -> None:
+    everybody = owners_of([int(size) for size in sizes.split(",")], seed)
     django.setup()
     if job == "fill":
         fill([everybody[int(number)] for number in argument.split(",")])
+    elif job == "curve":
+        curve(everybody, int(argument), seed)
     else:
         floor(everybody, float(argument), seed)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4])

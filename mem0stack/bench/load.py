@@ -21,7 +21,7 @@ import orjson
 from mem0stack.bench import BenchError
 from mem0stack.bench.calls import BATCH, Call, Calls, User
 from mem0stack.bench.client import Connection, Reply
-from mem0stack.bench.corpus import owners, size_class
+from mem0stack.bench.corpus import Owner, owners_of, size_class
 
 _TIMEOUT_S = 10.0
 _KEPT = 40
@@ -55,11 +55,12 @@ class Measured:
 class Generator:
     """The other process, as its parent sees it."""
 
-    def __init__(self, url: str, *, memories: int, seed: int, keys: Sequence[str], cwd: str) -> None:
+    def __init__(self, url: str, *, owners: Sequence[Owner], keys: Sequence[str], cwd: str) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "mem0stack.bench.load"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=cwd
         )
-        self._write({"url": url, "memories": memories, "seed": seed, "keys": list(keys)})
+        sizes = [owner.size for owner in owners]
+        self._write({"url": url, "sizes": sizes, "seed": owners[0].seed, "keys": list(keys)})
 
     def prepare(self, **job: Any) -> None:
         """`open=seconds`, or `call=kind, clients=n, seconds=s`. Returns when nothing is left to do but to send."""
@@ -200,7 +201,7 @@ async def _serve() -> None:
     given = _read()
     address = urlsplit(given["url"])
     seed = given["seed"]
-    users = [User(owner, key) for owner, key in zip(owners(given["memories"], seed), given["keys"], strict=True)]
+    users = [User(owner, key) for owner, key in zip(owners_of(given["sizes"], seed), given["keys"], strict=True)]
     draw = random.Random(seed)  # noqa: S311  no secret
     load = _Load(address.hostname or "", address.port or 80, users, Calls(seed), draw)
     while job := _read():

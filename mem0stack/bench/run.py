@@ -1,5 +1,6 @@
 """One run of the bench, from an empty directory to the report."""
 
+import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,14 +11,14 @@ from typing import Any
 from django.conf import settings
 
 from mem0stack.bench import figures
-from mem0stack.bench.corpus import Owner, owners
+from mem0stack.bench.corpus import Owner, owners, size_class
 from mem0stack.bench.host import Host
 from mem0stack.bench.load import Generator, Measured
 from mem0stack.bench.report import SCHEMA, targets
 from mem0stack.embedded.service import CHILDREN
 
 # In this order: what writes much comes last, so that the rest sees the memories as they were loaded.
-_CALLS = ("me", "search", "get", "list", "update", "delete", "create", "batch")
+CALLS = ("me", "search", "get", "list", "update", "delete", "create", "batch")
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,12 @@ class Plan:
     seconds: float = 8.0
     open_seconds: float = 60.0
     clients: Sequence[int] = (1, 8, 20)
+    calls: Sequence[str] = CALLS
     kills: Sequence[str] = CHILDREN
     seed: int = 1
+
+    def owners(self) -> list[Owner]:
+        return owners(self.memories, self.seed)
 
 
 class Steps:
@@ -44,7 +49,7 @@ class Steps:
 
 def run(host: Host, plan: Plan, steps: Steps) -> dict[str, Any]:
     """The report, as `docs/performance.md` describes it. The service is running afterwards."""
-    everybody = owners(plan.memories, plan.seed)
+    everybody = plan.owners()
     report: dict[str, Any] = {
         "schema": SCHEMA,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -53,27 +58,62 @@ def run(host: Host, plan: Plan, steps: Steps) -> dict[str, Any]:
         "corpus": {"memories": sum(one.size for one in everybody), "owners": [one.size for one in everybody]},
     }
     with _step(steps, "Start from nothing"):
-        report["start"] = {"first_s": round(host.up(), 2)}
+        report["start"] = {"first_s": round(host.up(with_indexes=False), 2)}
         report["start"]["first_memory_s"] = round(host.first_memory(), 3)
     report["loading"], keys = _fill(host, everybody, steps)
-    with _step(steps, "Start again, over the memories"):
+    with _step(steps, "Vector indexes of large owners"):
         host.down()
+        host.up()
+        report["loading"]["indexes_s"] = round(host.await_indexes(), 1)
+    with _step(steps, "Start again, over the memories, of which this machine knows nothing any more"):
+        host.down()
+        host.forget_pages()
         report["start"]["again_s"] = round(host.up(), 2)
+        report["cold"] = _first_searches(host, everybody, keys)
     sizes, count = host.sizes(), host.memories()
     report["bytes"] = {"each": round(sum(sizes.values()) / count), "tables": sizes}
-    generator = Generator(host.url, memories=plan.memories, seed=plan.seed, keys=keys, cwd=str(settings.BASE_DIR))
+    generator = Generator(host.url, owners=everybody, keys=keys, cwd=str(settings.BASE_DIR))
     try:
         report |= _load(host, generator, plan, steps)
     finally:
         generator.close()
-    with _step(steps, "Floor: the SQL of searches without the service"):
-        floor = host.sql_floor(plan.seconds)
-    report["floors"] = [row for row in report["closed"] if row["call"] == "me"] + floor["rows"]
+    if "me" in plan.calls:
+        with _step(steps, "Floor: the SQL of searches without the service"):
+            floor = host.sql_floor(plan.seconds)
+        report["floors"] = [row for row in report["closed"] if row["call"] == "me"] + floor["rows"]
     report["recovery_s"] = {}
     for part in plan.kills:
         with _step(steps, f"kill -9 of {part}"):
             report["recovery_s"][part] = round(host.kill(part), 2)
     report["targets"] = targets(report)
+    return report
+
+
+def curve(host: Host, everybody: Sequence[Owner], searches: int, steps: Steps) -> dict[str, Any]:
+    """What a search costs by the size of its owner, alone on the machine: no HTTP, no other caller."""
+    report: dict[str, Any] = {
+        "schema": SCHEMA,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": figures.machine(),
+    }
+    with _step(steps, "Start from nothing"):
+        host.up(with_indexes=False)
+    report["loading"], _ = _fill(host, everybody, steps)
+    with _step(steps, "Vector indexes of large owners"):
+        host.down()
+        host.up()
+        report["loading"]["indexes_s"] = round(host.await_indexes(), 1)
+    text, done = f"{searches} searches of each owner", 0
+
+    def progress(row: dict[str, Any]) -> None:
+        nonlocal done
+        done += 1
+        steps.advance(text, done, len(everybody))
+
+    steps.begin(text)
+    began = time.perf_counter()
+    report["curve"] = host.curve(searches, progress)
+    steps.done(text, time.perf_counter() - began)
     return report
 
 
@@ -100,6 +140,20 @@ def _fill(host: Host, everybody: Sequence[Owner], steps: Steps) -> tuple[dict[st
     }, keys
 
 
+def _first_searches(host: Host, everybody: Sequence[Owner], keys: Sequence[str]) -> list[dict[str, Any]]:
+    """The first search after a start, the largest owner's, then those of smaller ones; and each once more."""
+    largest = everybody[-1].size
+    of_each_class = {size_class(owner, largest): place for place, owner in enumerate(everybody)}
+    draw = random.Random(everybody[0].seed)  # noqa: S311  no secret
+    rows = []
+    for size, place in reversed(of_each_class.items()):
+        owner = everybody[place]
+        query = owner.query(draw.randrange(owner.size), draw)
+        first_ms, again_ms = (round(host.search_ms(keys[place], query), 1) for _ in range(2))
+        rows.append({"size": size, "memories": owner.size, "first_ms": first_ms, "again_ms": again_ms})
+    return rows
+
+
 def _load(host: Host, generator: Generator, plan: Plan, steps: Steps) -> dict[str, Any]:
     usage = figures.Usage(host.home)
     with _step(steps, "Warm-up"):
@@ -114,7 +168,7 @@ def _load(host: Host, generator: Generator, plan: Plan, steps: Steps) -> dict[st
     }
     memory = usage.memory()
     closed = []
-    for call in _CALLS:
+    for call in plan.calls:
         for clients in plan.clients:
             with _step(steps, f"{call}, {clients} client{'s' if clients > 1 else ''}"):
                 measured, spent = _measure(generator, usage, call=call, clients=clients, seconds=plan.seconds)

@@ -72,6 +72,12 @@ PROVIDER_SECONDS = Histogram(
     ["purpose"],
     buckets=(0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
+# mostrecent: whichever worker built one last.
+VECTOR_INDEX_BUILD_SECONDS = Gauge(
+    "mem0_vector_index_build_seconds",
+    "How long the last vector index of an owner took to build; absent before the first.",
+    multiprocess_mode="mostrecent",
+)
 # livemax: as long as one living process finds it away.
 BREAKER_OPEN = Gauge(
     "mem0_breaker_open",

@@ -26,7 +26,7 @@ from unfold.widgets import (
 
 from accounts.models import User
 from mem0stack.lib.errors import Conflict, Mem0Error, NothingValid, SecretDetected
-from memories import services
+from memories import near_duplicates, services
 from memories.admin.base import OwnedAdmin, chosen_owner, in_space_of
 from memories.models import NAME_LENGTH, Entity, Memory, MemoryHistory, Mention, Standing, State
 from memories.services import Refused, Step
@@ -35,6 +35,7 @@ STATE_COLOURS = {"active": "success", "paused": "warning", "archived": "info", "
 STANDING_COLOURS = {"current": "success", "superseded": "warning", "rejected": "danger"}
 _EXCERPT = 160
 _CHANGES_SHOWN = 20
+_NEAR = "near_duplicates"  # in the address of a memory's page: look for them
 _BUSY = "Somebody else is changing this at this moment. Nothing was written; try again."
 
 
@@ -188,7 +189,7 @@ class MemoryAdmin(OwnedAdmin):
     readonly_fields = (
         ("id", "owner", "written_by", "app", "user_id", "agent_id", "run_id", "seq", "version")
         + ("importance", "confidence", "quality", "created_at", "updated_at", "archived_at", "deleted_at")
-        + ("entities", "changes", "uses")
+        + ("entities", "changes", "near_duplicates", "uses")
     )  # fmt: skip
     fieldsets = (
         (None, {"fields": ("content", "allow_secret", "expected_version")}),
@@ -220,7 +221,7 @@ class MemoryAdmin(OwnedAdmin):
             },
         ),
         ("What it names", {"fields": ("entities",)}),
-        ("What became of it", {"fields": ("changes", "uses")}),
+        ("What became of it", {"fields": ("changes", "near_duplicates", "uses")}),
     )
 
     # The list ------------------------------------------------------------------------------------------------------
@@ -316,6 +317,21 @@ class MemoryAdmin(OwnedAdmin):
             .order_by("-id")[:_CHANGES_SHOWN]
         )
         return render_to_string("memories/admin/changes.html", {"changes": latest})
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Any = None, **kwargs: Any
+    ) -> HttpResponse:
+        # Only where they are asked for: it looks at all vectors of the owner.
+        if obj is not None and _NEAR in request.GET and obj.state != State.DELETED:
+            obj.near = near_duplicates.find(in_space_of(obj.owner, request), obj.id)
+            self.record_view(request, [(obj.owner_id, one.memory.id) for one in obj.near])
+        page: HttpResponse = super().render_change_form(request, context, *args, obj=obj, **kwargs)
+        return page
+
+    def near_duplicates(self, memory: Any) -> SafeString:
+        """What says the same in other words, or where to ask for it."""
+        asked = {"asked": hasattr(memory, "near"), "found": getattr(memory, "near", ()), "parameter": _NEAR}
+        return render_to_string("memories/admin/near_duplicates.html", asked)
 
     @display(description="Access log")  # type: ignore[untyped-decorator]
     def uses(self, memory: Memory) -> SafeString:

@@ -18,7 +18,7 @@ from mem0stack.lib.errors import Forbidden, InvalidArgument, Mem0Error, NotFound
 from mem0stack.lib.pagination import paginate
 from mem0stack.lib.rest import first_sentence, refuse_unknown, validated
 from mem0stack.lib.schema import PAGE_PARAMETERS, page_of, page_parameters
-from memories import access, services
+from memories import access, near_duplicates, services
 from memories.api import listing, shapes
 from memories.filters import parse
 from memories.models import AccessAction, AccessLog, Event, Kind, Memory, MemoryHistory, State
@@ -158,6 +158,15 @@ class Access(APIView):
             return Response(page.reply([_represent_access(one) for one in page.rows]))
 
 
+class NearDuplicates(APIView):
+    @extend_schema(operation_id="memories_near_duplicates", responses=shapes.NearDuplicatesReply)
+    def get(self, request: Request, memory_id: UUID) -> Response:
+        """The caller's own memories that say the same as this one in other words, the most alike first."""
+        actor = actor_of(request)
+        found = near_duplicates.find(actor, memory_id)
+        return Response({"results": [represent(one.memory, actor) | {"score": one.score} for one in found]})
+
+
 class GiveFeedback(APIView):
     @extend_schema(
         operation_id="memories_feedback", request=shapes.FeedbackShape, responses={201: shapes.FeedbackReply}
@@ -208,12 +217,13 @@ class Search(APIView):
         """Find what is remembered about `query`, best first."""
         actor = actor_of(request)
         asked = validated(shapes.SearchShape, request.data)
-        explain = asked.pop("explain")
         filters = parse(asked.pop("filters", None))
         found = search(actor, filters=filters, **asked)
         return Response(
             {
-                "results": [_represent_hit(hit, actor, explain=explain, expand=asked["expand"]) for hit in found.hits],
+                "results": [
+                    _represent_hit(hit, actor, explain=asked["explain"], expand=asked["expand"]) for hit in found.hits
+                ],
                 "answerable": found.answerable,
                 "degraded": found.degraded,
                 "truncated": found.truncated,
@@ -346,7 +356,10 @@ def _error(error: Mem0Error) -> dict[str, str]:
 def _represent_hit(hit: Hit, actor: Actor, *, explain: bool, expand: int) -> dict[str, Any]:
     body = represent(hit.memory, actor) | {"score": hit.score}
     if explain:
-        body["signals"] = hit.signals
+        body["signals"] = {
+            name: {"value": round(signal.value, 4), "share": round(signal.share, 4)}
+            for name, signal in hit.signals.items()
+        }
     if expand:
         body["neighbours"] = [represent(memory, actor) for memory in hit.neighbours]
     return body

@@ -330,9 +330,14 @@ class AccessReply(serializers.Serializer[Any]):
     accessed_at = serializers.DateTimeField()
 
 
+class SignalReply(serializers.Serializer[Any]):
+    value = serializers.FloatField(help_text="What the signal says by itself.")
+    share = serializers.FloatField(help_text="What of the score is due to it. All shares sum to the score.")
+
+
 class HitReply(MemoryReply):
     score = serializers.FloatField(min_value=0, max_value=1)
-    signals = serializers.DictField(child=serializers.FloatField(), required=False, help_text="With explain.")
+    signals = serializers.DictField(child=SignalReply(), required=False, help_text="With explain.")
     neighbours = MemoryReply(many=True, required=False, help_text="With expand.")
 
 
@@ -342,6 +347,14 @@ class SearchReply(serializers.Serializer[Any]):
     degraded = serializers.ListField(child=serializers.CharField())
     truncated = serializers.BooleanField(help_text="Hits were left out because of token_budget.")
     took_ms = serializers.FloatField()
+
+
+class NearDuplicateReply(MemoryReply):
+    score = serializers.FloatField(min_value=0, max_value=1, help_text="How alike the two are written.")
+
+
+class NearDuplicatesReply(serializers.Serializer[Any]):
+    results = NearDuplicateReply(many=True)
 
 
 class ShareReply(serializers.Serializer[Any]):

@@ -11,6 +11,7 @@ urlpatterns = [
     path("memories/<uuid:memory_id>/restore/", native.Restore.as_view(), name="restore"),
     path("memories/<uuid:memory_id>/history/", native.History.as_view(), name="history"),
     path("memories/<uuid:memory_id>/access/", native.Access.as_view(), name="access"),
+    path("memories/<uuid:memory_id>/near-duplicates/", native.NearDuplicates.as_view(), name="near_duplicates"),
     path("memories/<uuid:memory_id>/feedback/", native.GiveFeedback.as_view(), name="feedback"),
     path("entities/", entities.Entities.as_view(), name="entities"),
     path("entities/<uuid:entity_id>/", entities.OneEntity.as_view(), name="entity"),

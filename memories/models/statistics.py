@@ -16,6 +16,9 @@ class OwnerStatistics(models.Model):
     terms = models.BigIntegerField(default=0)
     counted_memories = models.BigIntegerField(default=0, db_default=0, help_text="When its terms were counted last.")
     changes = models.BigIntegerField(default=0, db_default=0, help_text="Writes since its terms were counted.")
+    vector_index_at = models.DateTimeField(
+        null=True, blank=True, help_text="Since when searches may rely on a vector index of the owner's own."
+    )
     updated_at = models.DateTimeField(default=timezone.now)
 
     class Meta:

@@ -1,6 +1,7 @@
 """The bench measures what it says: a whole small run, and that no wrong reply passes for a right one."""
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -27,7 +28,8 @@ OWNERS = corpus.owners(100_000, seed=1)
 def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str, Path]:
     port, file = free_port(), tmp_path_factory.mktemp("bench") / "bench.json"
     words = [sys.executable, "manage.py", "bench", "--quick", "--markdown", "--port", str(port), "--json", str(file)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=CHECKOUT, timeout=300)
+    environ = os.environ | {"VECTOR_INDEX_FROM": "300"}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=CHECKOUT, timeout=300, env=environ)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(file.read_text()), done.stdout, Path(tempfile.gettempdir()) / f"mem0-bench-{port}"
 
@@ -38,7 +40,7 @@ def test_a_quick_run_measures_everything_and_leaves_nothing(quick: tuple[dict[st
     assert not home.exists()
     assert set(report) == {
         *("schema", "at", "machine", "plan", "corpus", "start", "loading", "bytes", "open", "closed"),
-        *("memory", "memory_after", "floors", "recovery_s", "targets"),
+        *("memory", "memory_after", "floors", "recovery_s", "targets", "cold"),
     }
     assert len(report["corpus"]["owners"]) == 20
     measured = report["open"]["calls"] + report["closed"] + report["floors"]
@@ -53,9 +55,43 @@ def test_a_quick_run_measures_everything_and_leaves_nothing(quick: tuple[dict[st
     assert all(row["others_cpu_percent"] >= 0 for row in report["closed"] if "cpu_ms" in row)
     assert report["bytes"]["each"] > 1_000
     assert set(report["recovery_s"]) == set(report["plan"]["kills"])
+    assert [row["size"] for row in report["cold"]] == ["largest", "large", "medium", "small"]
+    assert all(row["first_ms"] > 0 and row["again_ms"] > 0 for row in report["cold"])
     assert report["start"]["first_s"] > report["start"]["first_memory_s"] > 0
     for one in report["targets"]:
         assert f"| {one['what']} |" in printed
+
+
+def test_runs_of_several_sizes_are_compared(quick: tuple[dict[str, Any], str, Path], tmp_path: Path) -> None:
+    report, *_ = quick
+    file = tmp_path / "growth.json"
+    file.write_text(json.dumps({"schema": 1, "growth": [report, report | {"corpus": report["corpus"]}]}))
+    words = [sys.executable, "manage.py", "bench", "--show", str(file), "--markdown"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=CHECKOUT, timeout=60)
+    assert "|  | 1000 memories | 1000 memories |" in done.stdout
+    assert "| wrong replies | 0 | 0 |" in done.stdout
+
+
+def test_the_curve_tells_the_lexical_arm_from_the_whole(tmp_path: Path) -> None:
+    file = tmp_path / "curve.json"
+    words = [
+        sys.executable,
+        "manage.py",
+        "bench",
+        "--curve",
+        "100,400",
+        "--port",
+        str(free_port()),
+        "--json",
+        str(file),
+    ]
+    subprocess.run(words, capture_output=True, text=True, check=True, cwd=CHECKOUT, timeout=300)
+    rows = json.loads(file.read_text())["curve"]
+    assert [one["memories"] for one in rows] == [100, 400]
+    for one in rows:
+        assert 0 < one["lexical"]["p50_ms"] < one["whole"]["p50_ms"]
+        assert one["cpu_ms"]["python"] > 0
+        assert one["cpu_ms"]["postgres"] > 0
 
 
 def test_an_earlier_run_is_shown_again(quick: tuple[dict[str, Any], str, Path], tmp_path: Path) -> None:

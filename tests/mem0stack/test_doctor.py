@@ -20,7 +20,7 @@ from mem0stack.lib.home import Home
 from tests.running import RunningService, running_service
 
 PARTS = ["settings", "home", "disk", "processes", "database", "row security"]
-PARTS += ["schema", "cache", "worker", "outbox", "embedder", "web", "client"]
+PARTS += ["schema", "cache", "worker", "outbox", "vector indexes", "embedder", "web", "client"]
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,8 @@ def test_without_postgres(ill: RunningService) -> None:
         time.sleep(1)
         status, parts = examine(ill)
         assert status == 1
-        assert wrong(parts) == ["processes", "database", "row security", "schema", "outbox", "embedder", "client"]
+        without_it = ["database", "row security", "schema", "outbox", "vector indexes", "embedder", "client"]
+        assert wrong(parts) == ["processes", *without_it]
         assert "postgres.log" in parts["database"]["mend"]
         assert "Mend that first: database." in parts["schema"]["mend"]
         # Who calls was known a moment ago; what he remembers is not.

@@ -58,6 +58,7 @@ def test_sensible_settings_pass() -> None:
         pytest.param({}, {"LOG_FORMAT": "xml"}, "E007", id="log format"),
         pytest.param({}, {"DATA_UPLOAD_MAX_MEMORY_SIZE": 100}, "E008", id="tiny requests"),
         pytest.param({}, {"DATABASE_STATEMENT_TIMEOUT_MS": -1}, "E009", id="negative time"),
+        pytest.param({}, {"VECTOR_INDEX_FROM": -1}, "E015", id="negative line"),
         pytest.param({}, {"PROVIDERS": {"model": {"kind": "openai", "model": "m"}}}, "E012", id="no key"),
     ],
 )

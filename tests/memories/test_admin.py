@@ -307,6 +307,30 @@ def test_choosing_by_name_does_not_ask_for_texts_either(staff: Client, alices: S
     assert alices.memories["hidden"].hex[-8:] not in found.content.decode()
 
 
+def test_near_duplicates_are_looked_for_when_asked_for_and_each_is_recorded(staff: Client, alices: Space) -> None:
+    actor = alices.owner.actor
+    first_id, second_id, _ = (
+        services.add(actor, NewMemory(content=text)).memory_id
+        for text in ("Logs are kept for 9 days.", "Note that logs are kept for nine days.", "Logs are kept for 8 days.")
+    )
+    path = address(Memory, "change", first_id)
+
+    plain = staff.get(path).content.decode()
+    assert str(second_id) not in plain
+    assert views(alices) == [first_id]
+
+    asked = staff.get(path, {"near_duplicates": "1"}).content.decode()
+    assert address(Memory, "change", second_id) in asked
+    assert "Note that logs are kept for nine days." in asked
+    assert "8 days" not in asked
+    assert sorted(views(alices)[1:]) == sorted([first_id, second_id])
+
+    assert (
+        "None says the same."
+        in staff.get(address(Memory, "change", alices.memories["hidden"]), {"near_duplicates": "1"}).content.decode()
+    )
+
+
 # Curating --------------------------------------------------------------------------------------------------------
 
 

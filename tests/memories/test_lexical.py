@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memories import lexical
-from memories.lexical import document_terms, length, query_terms, tag_term
+from memories.lexical import document_terms, language_of, length, query_terms, tag_term
 
 IDENTIFIERS = {
     "snake": ("psycopg_pool", "psycopg_pool psycopg pool"),
@@ -84,8 +84,15 @@ SCRIPTS = {
     "half-width kana": ("ｶﾞｲﾄﾞ", "ガイ イド"),
     "Hangul": ("한국어", "한국 국어"),
     "Thai": ("แมว", "แม มว"),
-    "Devanagari keeps its vowels": ("हिन्दी", "हिन्दी"),
-    "Cyrillic": ("Привет Ёлка", "привет елка"),
+    "roots and endings of Japanese": ("保存する前に取った", "保存 前 取"),
+    "hiragana": ("りんご", "りん んご"),
+    "Japanese beside Latin": ("Dockerのログ", "docker ログ"),
+    "full-width digits and kana": ("ＦＣＭ３２　ﾛｸﾞ", "fcm32 ログ"),
+    "Devanagari keeps its vowels": ("हिन्दी", "हिन्द"),
+    "Russian": ("ключи ключей, и настройка Ёлки", "ключ настройк елк"),
+    "Russian beside Latin": ("Kafka-кластеры", "kafka-кластеры kafka кластер"),
+    "Greek": ("βάσεις βάση", "βασ"),
+    "Arabic": ("المكتبات", "مكتب"),
     "accents": ("café École über", "cafe ecol uber"),
     "no decomposition": ("Łódź smørrebrød Straße", "lodz smorrebrod strass"),
     "decomposed": ("cafe\u0301", "cafe"),
@@ -100,7 +107,10 @@ SCRIPTS = {
 )
 def test_terms_of_a_text(text, expected):
     assert query_terms(text) == expected.split()
-    assert set(document_terms(text)) == set(expected.split())
+    # A text can be found by a lone character of Han too.
+    characters = {term for term in document_terms(text) if len(term) == 1 and "\u4e00" <= term <= "\u9fff"}
+    assert characters == {character for character in text if "\u4e00" <= character <= "\u9fff"}
+    assert set(document_terms(text)) - characters == set(expected.split()) - characters
 
 
 @pytest.mark.parametrize(
@@ -238,3 +248,50 @@ def test_the_worst_texts_stay_fast(unit):
     # Some 8 ms; room for a slow machine, none for a quadratic step.
     assert best < 0.06
     assert max(terms.values(), default=0) <= 20_000
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("Die Rechnungen werden bei uns gedruckt", "rechnungen rechnung gedruckt", id="German"),
+        pytest.param(
+            "Die Rechnungen sind fehlerhaft", "rechnungen rechnung fehlerhaft", id="German: an article, a verb"
+        ),
+        pytest.param("wo werden Migrations ausgeführt", "migrat migration ausgefuhrt", id="English words in German"),
+        pytest.param("nicht ohne uns freigeben, sondern mit Dmitri", "nicht ohn freigeb", id="negations stay"),
+        pytest.param("quels sont les noms de notre base de comptes", "nom bas base compt", id="French"),
+        pytest.param("las claves están en el archivo, pero sin cifrar", "clave clav sin", id="Spanish"),
+        pytest.param("le chiavi sono nella cartella delle chiavi", "chiavi chi cartella cartell", id="Italian"),
+        pytest.param("as chaves não estão mais na pasta", "chave chav nao past pasta", id="Portuguese"),
+        pytest.param("wanneer worden de sleutels vervangen", "sleutel vervangen vervang", id="Dutch"),
+    ],
+)
+def test_a_language_in_latin_letters_adds_its_stems_and_drops_its_function_words(text, expected):
+    terms = document_terms(text)
+    assert set(expected.split()) <= set(terms), terms
+    dropped = "die wo werden bei uns quels les de las el en pero le nella as na wanneer worden"
+    assert not set(terms) & set(dropped.split())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("import the der file and the des key", id="certificates and ciphers"),
+        pytest.param("the process will die in the war room", id="words of both languages"),
+        pytest.param("MIT license", id="licence"),
+        pytest.param("de en es fr it", id="locales"),
+        pytest.param("Mr. von der Leyen asked the man about the plan", id="names"),
+        pytest.param("sur sur sur", id="one word over and over"),
+        pytest.param("ya, im so sorry, i met the team", id="as people chat"),
+        pytest.param("Rechnungen", id="too short to tell"),
+    ],
+)
+def test_english_is_not_taken_for_another_language(text):
+    assert language_of(text) is None
+
+
+def test_a_word_alone_is_read_as_in_its_text():
+    text = "wo werden Rechnungen gedruckt"
+    alone = [query_terms(word, language=language_of(text)) for word in text.split()]
+    assert sum(alone, []) == query_terms(text)
+    assert query_terms("Rechnungen") == ["rechnungen"]

@@ -16,7 +16,7 @@ from django.db import connection
 
 from accounts.actors import Actor, acting_as
 from mem0stack.lib import prepared
-from memories import outbox, services
+from memories import near_duplicates, outbox, services
 from memories.filters import parse
 from memories.models import Memory
 from memories.search import search
@@ -177,6 +177,8 @@ def _fill_owner(cursor: Any, person: Person, size: int) -> None:
 
 
 EXACT = {("Index Only Scan", "memory_scan")}
+# The candidates' rows by their keys, and what is beside them in their runs.
+SEARCHED = EXACT | {("Index Scan", "memory_key"), ("Index Scan", "memory_by_run")}
 POSTINGS = {("Index Only Scan", "memories_memoryterm_pkey")}
 BY_ID = {("Index Scan", name) for name in ("memories_memory_pkey", "memory_key")}
 
@@ -188,8 +190,10 @@ def test_hot_queries_use_their_indexes(people: People, subtests: pytest.Subtests
             with subtests.test(f"search of {SIZES[person.name]} memories of one's own"):
                 call = lambda p=person: search(p.actor, "term17 term40")  # noqa: E731
                 [plan] = plans_of(person.actor, call, about="WITH posting", run=True)
-                assert plan.scans("memories_memory") == EXACT
+                assert plan.scans("memories_memory") == SEARCHED
                 assert plan.scans("memories_memoryterm") == POSTINGS
+                assert plan.scans("memories_entity") == {("Index Scan", "entity_once")}
+                assert plan.scans("memories_mention") == {("Index Only Scan", "memories_mention_pkey")}
                 # Index-only in deed: everything that conditions and policies look at is in the index.
                 assert sum(node.get("Heap Fetches", 0) for node in plan.nodes) == 0
         _look_at_reading(alice, subtests)
@@ -243,10 +247,13 @@ def _look_at_reading(alice: Person, subtests: pytest.Subtests) -> None:
         assert "Seq Scan" not in {kind for kind, _ in plan.scans("memories_memoryterm")}
     with subtests.test("search in a project"):
         [plan] = plans_of(actor, lambda: search(actor, "term17", namespace="project 2"), about="WITH posting")
-        assert plan.scans("memories_memory") == EXACT
+        assert plan.scans("memories_memory") == SEARCHED
     with subtests.test("the rows of the best"):
         plan = plans_of(actor, lambda: search(actor, "term17"), about='"memories_memory"."content"')[0]
         assert plan.scans("memories_memory") < BY_ID
+    with subtests.test("near duplicates"):
+        [plan] = plans_of(actor, lambda: near_duplicates.find(actor, memory_id), about="<#>")
+        assert plan.scans("memories_memory") <= {*EXACT, ("Index Scan", "memory_by_namespace")}
     with subtests.test("neighbours"):
         plan = plans_of(actor, lambda: search(actor, "term17", expand=2), about='ORDER BY "memories_memory"."seq"')[0]
         assert {index for _, index in plan.scans("memories_memory")} < {"memory_by_run", "memory_message_once"}

@@ -1,10 +1,12 @@
 """`manage.py bench`: a service of its own, filled and timed. docs/performance.md says how to read it."""
 
-import shutil
 import signal
 import sys
 import tempfile
 from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,8 +17,13 @@ from rich.console import Console
 from rich.status import Status
 
 from mem0stack.bench import BenchError, figures, report
+from mem0stack.bench.corpus import Owner, owners_of
 from mem0stack.bench.host import Host
-from mem0stack.bench.run import Plan, Steps, run
+from mem0stack.bench.run import Plan, Steps, curve, run
+from mem0stack.embedded.scratch import ScratchError
+
+# Of each owner of a curve.
+_SEARCHES = 100
 
 
 class Command(BaseCommand):
@@ -32,6 +39,15 @@ class Command(BaseCommand):
         parser.add_argument("--seconds", type=float, default=plan.seconds, help=f"each closed loop ({plan.seconds:g})")
         parser.add_argument("--open-seconds", type=float, default=plan.open_seconds, help="the open loop (60)")
         parser.add_argument("--seed", type=int, default=plan.seed, help="of texts, queries and moments")
+        parser.add_argument(
+            "--growth",
+            type=_numbers,
+            metavar="N,N",
+            help="a short run with each of these numbers of memories, compared",
+        )
+        parser.add_argument(
+            "--curve", type=_numbers, metavar="N,N", help="what a search costs for owners of these sizes, and no more"
+        )
         parser.add_argument("--quick", action="store_true", help="a small run, for trying it out; its times say little")
         parser.add_argument("--port", type=int, default=8790)
         parser.add_argument("--json", type=Path, help="write everything that was measured there")
@@ -46,22 +62,36 @@ class Command(BaseCommand):
         plan = Plan(options["memories"], options["seconds"], options["open_seconds"], seed=options["seed"])
         if options["quick"]:
             plan = Plan(1_000, 0.15, 1.0, clients=(1, 4), kills=("postgres",), seed=options["seed"])
-        if plan.memories < 100 or plan.seconds <= 0 or plan.open_seconds <= 0:
+        sizes = options["growth"] or options["curve"] or [plan.memories]
+        if min(sizes) < 100 or plan.seconds <= 0 or plan.open_seconds <= 0:
             raise CommandError("--memories is 100 or more, --seconds and --open-seconds are above 0.")
+        if options["curve"]:
+            owners = owners_of(sorted(sizes), plan.seed)
+            measured = self._measure(owners, lambda host, steps: curve(host, owners, _SEARCHES, steps), options)
+        elif options["growth"]:
+            short = replace(plan, calls=("search",), clients=(1, 8), kills=())
+            plans = [replace(short, memories=size) for size in sorted(sizes)]
+            runs = [self._measure(one.owners(), partial(_run, one), options) for one in plans]
+            measured = {"schema": report.SCHEMA, "growth": runs}
+        else:
+            measured = self._measure(plan.owners(), partial(_run, plan), options)
+        if options["json"]:
+            options["json"].write_bytes(orjson.dumps(measured, option=orjson.OPT_INDENT_2))
+        self._show(measured, options["markdown"])
+        if any(report.wrong_replies(measured)):
+            raise CommandError("Some replies were wrong or short: the figures do not count.")
+
+    def _measure(
+        self, owners: Sequence[Owner], job: Callable[[Host, Steps], dict[str, Any]], options: dict[str, Any]
+    ) -> dict[str, Any]:
+        """What the job makes of a service of its own, which is gone afterwards."""
         home = Path(tempfile.gettempdir()) / f"mem0-bench-{options['port']}"
         if home.exists():
             raise CommandError(
                 f"{home} is there already, of a run that goes on or was kept. End it with"
                 f" `manage.py down --home {home}`, remove the directory, or name another --port."
             )
-        measured = self._measure(Host(home, options["port"], memories=plan.memories, seed=plan.seed), plan, options)
-        if options["json"]:
-            options["json"].write_bytes(orjson.dumps(measured, option=orjson.OPT_INDENT_2))
-        self._show(measured, options["markdown"])
-        if any(one["what"] == "wrong replies" and not one["met"] for one in measured["targets"]):
-            raise CommandError("Some replies were wrong or short: the figures do not count.")
-
-    def _measure(self, host: Host, plan: Plan, options: dict[str, Any]) -> dict[str, Any]:
+        host = Host(home, options["port"], owners)
         console = Console(stderr=True, highlight=False)
         steps = _Shown(console)
         # Whatever ends a run early ends its service too.
@@ -69,8 +99,8 @@ class Command(BaseCommand):
         if figures.is_busy(figures.machine()):
             console.print("[yellow]![/] This machine is busy with other work: the figures will be worse than they are.")
         try:
-            return run(host, plan, steps)
-        except BenchError as error:
+            return job(host, steps)
+        except (BenchError, ScratchError) as error:
             raise CommandError(str(error)) from error
         finally:
             steps.close()
@@ -79,14 +109,21 @@ class Command(BaseCommand):
                     f"Left running: {host.url}, home {host.home}. `manage.py down --home {host.home}` ends it."
                 )
             else:
-                host.down()
-                shutil.rmtree(host.home, ignore_errors=True)
+                host.remove()
 
     def _show(self, measured: dict[str, Any], as_markdown: bool) -> None:
         if as_markdown:
             self.stdout.write(report.markdown(measured), ending="")
         else:
             report.show(measured, Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120))
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
+def _run(plan: Plan, host: Host, steps: Steps) -> dict[str, Any]:
+    return run(host, plan, steps)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

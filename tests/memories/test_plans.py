@@ -255,7 +255,9 @@ def _look_at_reading(alice: Person, subtests: pytest.Subtests) -> None:
         [plan] = plans_of(actor, lambda: near_duplicates.find(actor, memory_id), about="<#>")
         assert plan.scans("memories_memory") <= {*EXACT, ("Index Scan", "memory_by_namespace")}
     with subtests.test("neighbours"):
-        plan = plans_of(actor, lambda: search(actor, "term17", expand=2), about='ORDER BY "memories_memory"."seq"')[0]
+        messages = parse({"kind": "message"})
+        call = lambda: search(actor, "term17", filters=messages, expand=2)  # noqa: E731
+        plan = plans_of(actor, call, about='ORDER BY "memories_memory"."seq"')[0]
         assert {index for _, index in plan.scans("memories_memory")} < {"memory_by_run", "memory_message_once"}
         assert plan.sorts_memories, "a few rows; and this is how a sort would show above"
 

@@ -135,7 +135,7 @@ def pool_of(scope: Scope, wanted: Wanted, *, at_least: int) -> Pool:
     if wanted.corpus.has_vector_index and scope.is_wide:
         values[_Slot.NAMESPACES] = _namespaces_of(scope)
         rows = _rows(scope, wanted, values, _Nearest.BY_INDEX)
-        if len(rows) < values[_Slot.EACH]:
+        if not rows or rows[0][0] < values[_Slot.EACH]:
             rows = _rows(scope, wanted, values, _Nearest.IN_NAMESPACES)
     else:
         rows = _rows(scope, wanted, values, _Nearest.BY_SCAN)
@@ -398,7 +398,8 @@ _SCORED = _Sql(
     ) AS seen GROUP BY owner_id, id HAVING bool_or(is_chosen)"""
 )
 _READ = """
-SELECT scored.owner_id, scored.id, m.speaker, -(m.embedding <#> %s::halfvec), lexical, coverage, entities, {far},
+SELECT (SELECT count(*) FROM near_by_vector),
+    scored.owner_id, scored.id, m.speaker, -(m.embedding <#> %s::halfvec), lexical, coverage, entities, {far},
     CASE WHEN m.run_id IS NULL THEN 0
         ELSE hashtextextended(m.run_id, uuid_hash_extended(m.namespace_id, m.owner_id)) END,
     coalesce(m.seq, 0), extract(epoch FROM m.event_at)::float8, m.asks::int, m.says_when::int, m.term_count,
@@ -434,10 +435,10 @@ def _filled(parameters: Sequence[Any], values: Mapping[Any, Any]) -> list[Any]:
 
 
 def _as_pool(rows: Sequence[tuple[Any, ...]]) -> Pool:
-    columns = list(zip(*rows, strict=True)) if rows else [()] * 19
-    owner_ids, ids, speakers = columns[:3]
+    columns = list(zip(*rows, strict=True)) if rows else [()] * 20
+    _, owner_ids, ids, speakers = columns[:4]
     (similarity, lexical, coverage, named, far, run, seq, event_at, asks, says_when, length, *weights, messages) = (
-        columns[3:]
+        columns[4:]
     )
     quality, confidence, importance, pinned = (np.array(column, dtype=np.float64) for column in weights)
     return Pool(

@@ -78,6 +78,13 @@ def test_one_is_shown_with_its_memories(alice: Caller, memories: dict[str, Any])
     assert page["results"][0] == alice.get(f"memories/{memories['person']['id']}/").json()
 
 
+def test_what_one_memory_names(alice: Caller, memories: dict[str, Any]) -> None:
+    assert listed(alice, memory=memories["alone"]["id"]) == [("place", "lisbon"), ("person", "priya")]
+    assert listed(alice, memory=memories["nothing"]["id"]) == []
+    limited = Caller(alice.user, namespaces=["shop"])
+    assert listed(limited, memory=memories["alone"]["id"]) == [], "not even what others of its memories name, too"
+
+
 def test_what_only_deleted_memories_name_does_not_show(alice: Caller, memories: dict[str, Any]) -> None:
     lisbon = named(alice, "lisbon")["entity"]
     alice.delete(f"memories/{memories['alone']['id']}/")

@@ -207,14 +207,16 @@ _ANY_OWNER, _ANY_PROJECT = 0, "the project"
 
 
 @cache
-def _plain_statement(*, in_project: bool, has_alternatives: bool, nearest: _Nearest) -> _Sql:
+def _plain_statement(*, in_project: bool, has_alternatives: bool, nearest: _Nearest = _Nearest.BY_SCAN) -> _Sql:
     """Of one's own memories without filters, for any owner: building it takes the ORM as long as all else here."""
     anybody = Actor.of(User(pk=_ANY_OWNER), door="rest")
     scope = Scope(anybody, (), project=_ANY_PROJECT if in_project else None)
     return _statement(scope, None, has_alternatives=has_alternatives, nearest=nearest)
 
 
-def _statement(scope: Scope, far: FarQuery | None, *, has_alternatives: bool, nearest: _Nearest) -> _Sql:
+def _statement(
+    scope: Scope, far: FarQuery | None, *, has_alternatives: bool, nearest: _Nearest = _Nearest.BY_SCAN
+) -> _Sql:
     """All arms, what is beside their hits, and the columns of both.
 
     Every step but the arms themselves goes row by row over keys (LATERAL with OFFSET 0, which the planner does not

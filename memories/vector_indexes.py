@@ -1,6 +1,6 @@
 """Vector indexes of owners with many memories: one partial HNSW index for each, built and dropped by the worker.
 
-A scan of one owner's vectors is exact and costs by their number: 8 ms at 40,000, 33 at 100,000. One HNSW index for all
+A scan of one owner's vectors is exact and costs by their number: 17 ms at 40,000, 42 at 100,000. One HNSW index for all
 owners is no way out, since the owner is a filter that is applied afterwards (0.6 of 10 results were left); an index
 that holds a single owner's rows is. It costs each of that owner's writes some milliseconds, so it is only for the
 large. `OwnerStatistics.vector_index_at` says that there is one: searches look there, and nowhere else.

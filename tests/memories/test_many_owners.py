@@ -54,6 +54,7 @@ class Path:
 PATHS = {
     "plain": Path(),
     "a project": Path(namespace="project1", rows=lambda rows: rows.filter(namespace__name="project1")),
+    "a project of few": Path(namespace="rare", rows=lambda rows: rows.filter(namespace__name="rare")),
     "a filter that half of them pass": Path(
         filters=parse({"kind": "message"}, NATIVE), rows=lambda rows: rows.filter(kind="message")
     ),
@@ -70,6 +71,9 @@ def spaces(settings: Any) -> Iterator[list[Space]]:
     for owner in owners_of(SIZES, seed=5):
         actor = Actor.of(create_user(owner.name), door="rest")
         steps = [Step("add", new=NewMemory(**owner.memory(place))) for place in range(owner.size)]
+        steps += [
+            Step("add", new=NewMemory(content=f"{owner.text(place)} {place}", namespace="rare")) for place in range(12)
+        ]
         for start in range(0, len(steps), 500):
             written = services.batch(actor, steps[start : start + 500])
             assert all(isinstance(one, Written) for one in written)

@@ -10,11 +10,11 @@ from memories.entities.tokens import MAX_CHARACTERS, Token, tokens_of
 from memories.entities.words import (
     COMMON,
     ENGLISH_TOO,
-    PLAIN_WORDS_TOO,
     PRODUCTS,
     PROGRAMS,
     SMALL_IS_A_WORD,
     SUBCOMMANDS,
+    TALKED_ABOUT,
 )
 
 MAX_ENTITIES = 64
@@ -179,7 +179,7 @@ def _called(tokens: list[Token], place: int) -> Found | None:
     has_flag = following_word.startswith("-")
     is_certain = has_flag or (following_word in SUBCOMMANDS and program not in ENGLISH_TOO)
     if not is_certain and (
-        program in ENGLISH_TOO or program in PLAIN_WORDS_TOO or program in PRODUCTS or not token.text.islower()
+        program in ENGLISH_TOO or program in TALKED_ABOUT or program in PRODUCTS or not token.text.islower()
     ):
         return None
     return code.command([program, *(words[1:] if is_certain else ())])

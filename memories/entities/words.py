@@ -52,17 +52,19 @@ apk brew pacman snap tmux nginx certbot openssl jq yq sed awk grep rg fd sudo ch
 perf strace gdb lldb valgrind ffmpeg magick playwright cypress pre-commit act semgrep trivy hadolint
 shellcheck ollama wrangler vercel netlify supabase prisma turbo nx lerna
 """)
-# Words of English, or programs so common that only backticks or a flag show that one is called.
-PLAIN_WORDS_TOO = _set("""
+# Talked about more often than called: outside backticks only a subcommand or a flag shows that one is called.
+TALKED_ABOUT = _set("""
 make go just act node expo bundle gem rake rails mix pod eas composer swift java dart kind fish snap black
 flask celery python python3 terraform ansible docker kubectl helm nginx flutter redis mysql packer vagrant
 heroku az bun deno perf vercel netlify supabase prisma turbo nx php cypress playwright jest vitest eslint
 prettier ollama sudo apk brew openssl git npm pip cargo poetry pytest tox uv gradle curl ssh psql aws gcloud
 gh rg fd sed awk grep dotnet tmux conda podman
 """)
+# Words of English: outside backticks only a flag shows it.
 ENGLISH_TOO = _set(
     "make go just act node expo bundle gem rake rails mix pod eas composer kind fish snap black flask dart"
 )
+# What follows these is an argument.
 WITHOUT_SUBCOMMANDS = _set("""
 pytest tox ssh scp curl wget psql pg_dump pg_restore python python3 node bash grep rg fd sed awk ansible-
 playbook py-spy eslint black mypy ruff jq perf rsync prettier tsc gunicorn uvicorn chmod chown ffmpeg pg_ctl

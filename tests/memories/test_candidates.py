@@ -182,7 +182,6 @@ def test_what_happened_on_the_day_that_is_asked_for_comes_first(alice: Actor) ->
 
 def test_yesterday_is_in_the_time_zone_of_who_asks(people: People) -> None:
     user = people.alice.user
-    # Two days apart, with slack on both sides: one is four days from yesterday in one place and five in the other.
     question, _ = pool(people.alice.actor, "what broke yesterday", asked_at=NOW)
     assert question.periods[0].start == datetime(2026, 11, 24, tzinfo=UTC)
     actor = Actor.of(set_timezone(user, "Pacific/Auckland"), door="rest")

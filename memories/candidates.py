@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import Enum, auto
 from functools import cache
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 from django.db import connection
@@ -19,11 +20,12 @@ from pgvector import HalfVector
 from accounts.actors import Actor
 from accounts.models import User
 from mem0stack.lib import prepared
+from memories import vector_indexes
 from memories.embedding_spaces import FarQuery
 from memories.embeddings import Vector
 from memories.expansion import Expanded
 from memories.filters import EVERYTHING, Filter, fields_named, to_q
-from memories.models import Memory
+from memories.models import PERSONAL, Memory, Namespace
 from memories.querysets import MemoryQuerySet, ReceivedShare, name_in_anothers_space
 from memories.ranking import Pool, Question
 from memories.statistics import Corpus
@@ -56,6 +58,11 @@ class Scope:
         if self.shares or self.actor.namespaces is not None or self.as_of is not None or self.filters != EVERYTHING:
             return False
         return self.project is None or not name_in_anothers_space(self.project)
+
+    @property
+    def is_wide(self) -> bool:
+        """Nothing but a project narrows it: of the nearest by an index, most can be an answer."""
+        return self.actor.namespaces is None and self.as_of is None and self.filters == EVERYTHING
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,8 @@ def wanted(
 def pool_of(scope: Scope, wanted: Wanted, *, at_least: int) -> Pool:
     """The candidates with their signals' raw values, in one statement; `at_least` so many where there are.
 
-    Runs inside `acting_as(scope.actor)`.
+    An owner's vector index is asked where there is one, and a scan where it has not found enough: it looks at 20,000
+    rows, and a project may have none among them. Runs inside `acting_as(scope.actor)`.
     """
     far = wanted.far
     values: dict[Any, Any] = {
@@ -124,16 +132,48 @@ def pool_of(scope: Scope, wanted: Wanted, *, at_least: int) -> Pool:
     }
     if far is not None:
         values |= {_Slot.FAR_VECTOR: HalfVector(far.vector).to_text(), _Slot.SPACE: far.space.id}
-    is_plain = scope.is_plain and far is None
-    if is_plain:
-        statement = _plain_statement(in_project=scope.project is not None, has_alternatives=wanted.has_alternatives)
-        values |= {_ANY_OWNER: scope.actor.owner_id, _ANY_PROJECT: scope.project}
+    if wanted.corpus.has_vector_index and scope.is_wide:
+        values[_Slot.NAMESPACES] = _namespaces_of(scope)
+        rows = _rows(scope, wanted, values, _Nearest.BY_INDEX)
+        if not rows or rows[0][0] < values[_Slot.EACH]:
+            rows = _rows(scope, wanted, values, _Nearest.IN_NAMESPACES)
     else:
-        statement = _statement(scope, far, has_alternatives=wanted.has_alternatives)
-    with prepared.cursor() if is_plain else connection.cursor() as cursor:
-        cursor.execute(statement.text, _filled(statement.parameters, values))
-        rows = cursor.fetchall()
+        rows = _rows(scope, wanted, values, _Nearest.BY_SCAN)
     return _as_pool(rows)
+
+
+class _Nearest(Enum):
+    """How the nearest of one's own memories are found."""
+
+    BY_SCAN = auto()
+    BY_INDEX = auto()
+    IN_NAMESPACES = auto()  # a scan that knows them, and reads no others
+
+
+def _rows(scope: Scope, wanted: Wanted, values: dict[Any, Any], nearest: _Nearest) -> list[tuple[Any, ...]]:
+    is_plain = scope.is_plain and wanted.far is None
+    has_alternatives = wanted.has_alternatives
+    if is_plain:
+        in_project = scope.project is not None
+        statement = _plain_statement(in_project=in_project, has_alternatives=has_alternatives, nearest=nearest)
+        values = values | {_ANY_OWNER: scope.actor.owner_id, _ANY_PROJECT: scope.project}
+    else:
+        statement = _statement(scope, wanted.far, has_alternatives=has_alternatives, nearest=nearest)
+    # The index of one owner serves a plan that knows the owner, and namespaces are many or few rows: nothing prepared.
+    with prepared.cursor() if is_plain and nearest is _Nearest.BY_SCAN else connection.cursor() as cursor:
+        if nearest is _Nearest.BY_INDEX:
+            cursor.execute(vector_indexes.SEARCH_SETTINGS)
+        cursor.execute(statement.text, _filled(statement.parameters, values))
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return rows
+
+
+def _namespaces_of(scope: Scope) -> list[UUID]:
+    """The actor's own namespaces that make up the project, none without one."""
+    if scope.project is None:
+        return []
+    own = Namespace.objects.filter(owner_id=scope.actor.owner_id, name__in=[scope.project, PERSONAL])
+    return list(own.values_list("id", flat=True))
 
 
 class _Slot(Enum):
@@ -151,6 +191,7 @@ class _Slot(Enum):
     EACH = auto()
     KEYS = auto()
     MEMORIES = auto()
+    NAMESPACES = auto()
 
 
 @dataclass(frozen=True)
@@ -166,14 +207,16 @@ _ANY_OWNER, _ANY_PROJECT = 0, "the project"
 
 
 @cache
-def _plain_statement(*, in_project: bool, has_alternatives: bool) -> _Sql:
+def _plain_statement(*, in_project: bool, has_alternatives: bool, nearest: _Nearest = _Nearest.BY_SCAN) -> _Sql:
     """Of one's own memories without filters, for any owner: building it takes the ORM as long as all else here."""
     anybody = Actor.of(User(pk=_ANY_OWNER), door="rest")
     scope = Scope(anybody, (), project=_ANY_PROJECT if in_project else None)
-    return _statement(scope, None, has_alternatives=has_alternatives)
+    return _statement(scope, None, has_alternatives=has_alternatives, nearest=nearest)
 
 
-def _statement(scope: Scope, far: FarQuery | None, *, has_alternatives: bool) -> _Sql:
+def _statement(
+    scope: Scope, far: FarQuery | None, *, has_alternatives: bool, nearest: _Nearest = _Nearest.BY_SCAN
+) -> _Sql:
     """All arms, what is beside their hits, and the columns of both.
 
     Every step but the arms themselves goes row by row over keys (LATERAL with OFFSET 0, which the planner does not
@@ -184,7 +227,7 @@ def _statement(scope: Scope, far: FarQuery | None, *, has_alternatives: bool) ->
     parts = [
         ("posting", _POSTINGS),
         ("named (owner_id, id, lexical, coverage)", _NAMED_BY_PARTS if has_alternatives else _NAMED),
-        ("near_by_vector", _nearest(arms)),
+        ("near_by_vector", _nearest(arms) if nearest is _Nearest.BY_SCAN else _nearest_known(scope, arms, nearest)),
         ("best_by_words", _probed(arms, "SELECT owner_id, id, -lexical AS place FROM named")),
         ("mentioned", _MENTIONED),
         ("naming (owner_id, id, entities)", _NAMING),
@@ -222,7 +265,29 @@ def _outer(column: str) -> RawSQL:
 
 def _nearest(arms: Sequence[MemoryQuerySet]) -> _Sql:
     """By exact inner product; the id decides between equals, so that the same search has the same answer."""
-    rows = _compiled(arms, "owner_id", "id", "embedding")
+    return _nearest_of(_compiled(arms, "owner_id", "id", "embedding"))
+
+
+def _nearest_known(scope: Scope, arms: Sequence[MemoryQuerySet], nearest: _Nearest) -> _Sql:
+    """The same, of which the actor's own are known to be the nearest already: by their index, or within namespaces
+    whose ids are in the statement, so that the planner knows whether they are many.
+
+    `<=>`, which orders unit vectors as `<#>` does, is the index's operator; no index could serve the other.
+    """
+    own = _within(Memory.objects.owned_by(scope.actor), replace(scope, project=None))
+    rows = _compiled([own], "owner_id", "id", "embedding", "namespace_id")
+    operator = "<=>" if nearest is _Nearest.BY_INDEX else "<#>"
+    in_project, namespaces = ("WHERE namespace_id = ANY(%s)", [_Slot.NAMESPACES]) if scope.project else ("", [])
+    first = _Sql(
+        f"""SELECT owner_id, id, embedding FROM ({rows.text}) AS own {in_project}
+        ORDER BY embedding {operator} %s::halfvec LIMIT %s""",
+        (*rows.parameters, *namespaces, _Slot.VECTOR, _Slot.EACH),
+    )
+    shared = [_compiled(arms[1:], "owner_id", "id", "embedding")] if arms[1:] else []
+    return _nearest_of(_union([first, *shared]))
+
+
+def _nearest_of(rows: _Sql) -> _Sql:
     return _Sql(
         f"SELECT owner_id, id FROM ({rows.text}) AS visible ORDER BY embedding <#> %s::halfvec, id LIMIT %s",
         (*rows.parameters, _Slot.VECTOR, _Slot.EACH),
@@ -333,7 +398,8 @@ _SCORED = _Sql(
     ) AS seen GROUP BY owner_id, id HAVING bool_or(is_chosen)"""
 )
 _READ = """
-SELECT scored.owner_id, scored.id, m.speaker, -(m.embedding <#> %s::halfvec), lexical, coverage, entities, {far},
+SELECT (SELECT count(*) FROM near_by_vector),
+    scored.owner_id, scored.id, m.speaker, -(m.embedding <#> %s::halfvec), lexical, coverage, entities, {far},
     CASE WHEN m.run_id IS NULL THEN 0
         ELSE hashtextextended(m.run_id, uuid_hash_extended(m.namespace_id, m.owner_id)) END,
     coalesce(m.seq, 0), extract(epoch FROM m.event_at)::float8, m.asks::int, m.says_when::int, m.term_count,
@@ -369,10 +435,10 @@ def _filled(parameters: Sequence[Any], values: Mapping[Any, Any]) -> list[Any]:
 
 
 def _as_pool(rows: Sequence[tuple[Any, ...]]) -> Pool:
-    columns = list(zip(*rows, strict=True)) if rows else [()] * 19
-    owner_ids, ids, speakers = columns[:3]
+    columns = list(zip(*rows, strict=True)) if rows else [()] * 20
+    _, owner_ids, ids, speakers = columns[:4]
     (similarity, lexical, coverage, named, far, run, seq, event_at, asks, says_when, length, *weights, messages) = (
-        columns[3:]
+        columns[4:]
     )
     quality, confidence, importance, pinned = (np.array(column, dtype=np.float64) for column in weights)
     return Pool(

@@ -37,6 +37,7 @@ SIGNALS = (
     "after",
     "second_before",  # ... for the one before that
     "second_after",
+    "answers",  # how well the memory before it fits, where that one asks
     "run",  # the mean of the three best others in its run
     "speaker",  # 1: said by the one known speaker that the query names
     "time",  # 0..1: happened when the query says
@@ -288,6 +289,7 @@ def signals(question: Question, pool: Pool) -> Column:
         "after": beside[1],
         "second_before": beside[-2],
         "second_after": beside[2],
+        "answers": _beside(pool, np.maximum(0.0, support) * pool.asks)[-1],
         "run": _support(pool.run, support),
         "speaker": _said_by(question, pool),
         "time": _timely(question, pool),

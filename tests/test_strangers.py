@@ -283,7 +283,9 @@ def _(alices: Space) -> list[Call]:
 
 @case("GET", "entities/")
 def _(alices: Space) -> list[Call]:
+    hidden = alices.memories["hidden"]
     queries = ("", f"?q={alices.word('hidden', 'speaker')}", "?kind=person", "?q=canary&order=-key&page_size=1")
+    queries += (f"?memory={hidden}",)
     return [Call(f"entities/{query}", charlie=200) for query in queries]
 
 

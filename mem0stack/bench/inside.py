@@ -94,19 +94,23 @@ def _lexical_ms(actor: Any, query: str) -> float:
         cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}")
         [(plans,)] = cursor.fetchall()
     found = plans if isinstance(plans, list) else orjson.loads(plans)
-    return max(_lexical_parts(found[0]["Plan"], set()), default=0.0)
+    return max(_lexical_parts(found[0]["Plan"], {"memories_memoryterm"}), default=0.0)
 
 
 def _lexical_parts(plan: dict[str, Any], lexical: set[str]) -> Iterator[float]:
-    """Milliseconds of each common table expression that reads postings, or another such one, and no memories."""
+    """Milliseconds of each common table expression that reads postings, or another such one, and nothing else."""
     for part in plan.get("Plans", ()):
         yield from _lexical_parts(part, lexical)
     name = plan.get("Subplan Name", "")
     if name.startswith("CTE "):
-        nodes = list(_nodes(plan))
-        tables = {node.get("Relation Name") for node in nodes if node.get("Actual Loops")}
-        reads_postings = "memories_memoryterm" in tables or any(node.get("CTE Name") in lexical for node in nodes)
-        if reads_postings and "memories_memory" not in tables:
+        # The policies' own look-ups are in the plan, and are not made for one's own rows.
+        read = {
+            node[kind]
+            for node in _nodes(plan)
+            for kind in ("Relation Name", "CTE Name")
+            if kind in node and node["Actual Loops"]
+        }
+        if read and read <= lexical:
             lexical.add(name.removeprefix("CTE "))
             yield float(plan["Actual Total Time"])
 

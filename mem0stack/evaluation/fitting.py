@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from mem0stack.evaluation import metrics
-from mem0stack.evaluation.logit import Array, Choice, fit_choice, fit_logistic, logistic
+from mem0stack.evaluation.logit import Array, Choice, NothingToFit, fit_choice, fit_logistic, logistic
 from mem0stack.evaluation.metrics import Answered
 from mem0stack.evaluation.run import loaded, slice_order
 from mem0stack.evaluation.sets import EvaluationSet, Question, read_sets
@@ -226,9 +226,9 @@ def _parted(unseen: Sequence[Answer]) -> Iterator[tuple[list[Answer], list[Answe
 def _weights(asked: Sequence[Asked]) -> Array:
     try:
         return fit_choice([each.choice for each in asked if each.may_be_fitted], prior=_BY_HAND)
-    except ValueError as error:
+    except NothingToFit as error:
         raise InvalidArgument(
-            f"Nothing is left to fit on: {error}. Name two conversations or more, or a set that is split in halves."
+            "Nothing is left to fit on. Name two conversations or more, or a set that is split in halves."
         ) from error
 
 

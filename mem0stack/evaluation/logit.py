@@ -18,6 +18,10 @@ Array = NDArray[np.float64]
 _Derivatives = tuple[float, Array, Array]
 
 
+class NothingToFit(Exception):
+    """No question has an answer among its candidates."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """One question's candidates: a row of signals for each, which of them answer, and what is added to their scores
@@ -32,10 +36,10 @@ def fit_choice(choices: Sequence[Choice], l2: float = L2, prior: Array | None = 
     """The weights that make the chosen ones likeliest: cross-entropy, the probability of a question shared equally by
     its gold, averaged over questions, plus `l2` times the square of their distance to `prior` (0 without one), which is
     what a weight is where the questions say nothing of it. Questions with no gold among their
-    candidates say nothing about the order and are passed over. Raises ValueError when none is left."""
+    candidates say nothing about the order and are passed over. Raises NothingToFit when none is left."""
     useful = [choice for choice in choices if choice.is_gold.any() and not choice.is_gold.all()]
     if not useful:
-        raise ValueError("no question has an answer among its candidates")
+        raise NothingToFit
     signals = np.concatenate([choice.signals for choice in useful])
     target = np.concatenate([choice.is_gold / choice.is_gold.sum() for choice in useful])
     offsets = np.concatenate([choice.offsets for choice in useful])

@@ -33,7 +33,7 @@ LATE_REQUESTS = Counter(
 )
 SEARCH_STAGE_SECONDS = Histogram(
     "mem0_search_stage_seconds",
-    "Time of a search's stages: embed, candidates, read.",
+    "Time of a search's stages: embed, candidates, rank, read.",
     ["stage"],
     buckets=_STAGE_BUCKETS,
 )

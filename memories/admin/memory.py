@@ -13,7 +13,7 @@ from django.db.models.functions import Left
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
@@ -28,7 +28,7 @@ from accounts.models import User
 from mem0stack.lib.errors import Conflict, Mem0Error, NothingValid, SecretDetected
 from memories import near_duplicates, services
 from memories.admin.base import OwnedAdmin, chosen_owner, in_space_of
-from memories.models import NAME_LENGTH, Memory, MemoryHistory, Standing, State
+from memories.models import NAME_LENGTH, Entity, Memory, MemoryHistory, Mention, Standing, State
 from memories.services import Refused, Step
 
 STATE_COLOURS = {"active": "success", "paused": "warning", "archived": "info", "deleted": "danger"}
@@ -189,7 +189,7 @@ class MemoryAdmin(OwnedAdmin):
     readonly_fields = (
         ("id", "owner", "written_by", "app", "user_id", "agent_id", "run_id", "seq", "version")
         + ("importance", "confidence", "quality", "created_at", "updated_at", "archived_at", "deleted_at")
-        + ("changes", "near_duplicates", "uses")
+        + ("entities", "changes", "near_duplicates", "uses")
     )  # fmt: skip
     fieldsets = (
         (None, {"fields": ("content", "allow_secret", "expected_version")}),
@@ -220,6 +220,7 @@ class MemoryAdmin(OwnedAdmin):
                 )
             },
         ),
+        ("What it names", {"fields": ("entities",)}),
         ("What became of it", {"fields": ("changes", "near_duplicates", "uses")}),
     )
 
@@ -298,6 +299,15 @@ class MemoryAdmin(OwnedAdmin):
 
     def categories(self, memory: Memory) -> str:
         return ", ".join(categories_of(memory)) or "-"
+
+    def entities(self, memory: Memory) -> SafeString | str:
+        mentions = Mention.objects.filter(owner_id=memory.owner_id, memory_id=memory.id)
+        named = Entity.objects.filter(owner_id=memory.owner_id, id__in=mentions.values("entity_id")).order_by(
+            "key", "kind"
+        )
+        link = '<a class="text-primary-600 dark:text-primary-500" href="{}">{}</a> ({})'
+        shown = ((reverse("admin:memories_entity_change", args=[one.id]), one.name, one.kind) for one in named)
+        return format_html_join(", ", link, shown) or "-"
 
     def changes(self, memory: Memory) -> SafeString:
         """The latest of its history."""

@@ -12,7 +12,7 @@ from accounts.actors import acting_as
 from accounts.authentication import actor_of
 from mem0stack.lib.errors import InvalidArgument, NotFound
 from mem0stack.lib.pagination import paginate
-from mem0stack.lib.rest import refuse_unknown
+from mem0stack.lib.rest import Uuid, refuse_unknown
 from mem0stack.lib.schema import PAGE_PARAMETERS, page_of, page_parameters
 from memories.api import listing, shapes
 from memories.api.native import represent
@@ -29,12 +29,13 @@ class Entities(APIView):
             *page_parameters(_BY_KEY),
             OpenApiParameter("q", str, description="Text that the key holds; case, `_`, `-` and spaces are one."),
             OpenApiParameter("kind", str, enum=EntityKind.values, many=True, description="Any of these."),
+            OpenApiParameter("memory", {"type": "string", "format": "uuid"}, description="What this memory names."),
         ],
         responses=page_of(shapes.EntityReply),
     )
     def get(self, request: Request) -> Response:
         """What the caller's own memories name: files, packages, errors, people and so on."""
-        refuse_unknown(request.query_params, PAGE_PARAMETERS | {"q", "kind"})
+        refuse_unknown(request.query_params, PAGE_PARAMETERS | {"q", "kind", "memory"})
         kinds = request.query_params.getlist("kind")
         if not set(kinds) <= set(EntityKind.values):
             raise InvalidArgument(f"kind is one of {', '.join(EntityKind.values)}.", errors={"kind": ["unknown"]})
@@ -45,6 +46,11 @@ class Entities(APIView):
         if kinds:
             wanted["kind__in"] = kinds
         actor = actor_of(request)
+        if "memory" in request.query_params:
+            memory_id = Uuid().run_validation(request.query_params["memory"])
+            reachable = Memory.objects.owned_by(actor).alive().filter(id=memory_id)
+            mentions = Mention.objects.filter(owner_id=actor.owner_id, memory_id__in=reachable.values("id"))
+            wanted["id__in"] = mentions.values("entity_id")
         with acting_as(actor):
             page = paginate(request, [Entity.objects.known_to(actor).filter(**wanted)], orders=_BY_KEY)
             return Response(page.reply([_represent(entity) for entity in page.rows]))

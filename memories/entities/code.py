@@ -18,6 +18,7 @@ from memories.entities.words import (
     PRODUCTS,
     PROGRAMS,
     TOP_DOMAINS,
+    WITHOUT_SUBCOMMANDS,
 )
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,15}://[^\s<>\"]+")
@@ -40,7 +41,10 @@ _TICKET = re.compile(r"([A-Z][A-Z0-9]{1,9})-\d{1,6}")
 _CVE = re.compile(r"(?:CVE|GHSA)-[\w-]{4,20}", re.IGNORECASE)
 _ASSIGNMENT = re.compile(r"([A-Z][A-Z0-9_]*)=(.*)")
 _CONSTANT = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+")
-_FAILURE = re.compile(r"(?:^|_)(?:ERR|ERROR|FAILED|FAILURE|DENIED|REFUSED|EXCEEDED|TIMEOUT|TIMED_OUT)(?:_|$)")
+_FAILURE = re.compile(
+    r"(?:^|_)(?:ERR|ERROR|FAILED|FAILURE|DENIED|REFUSED|EXCEEDED|TIMED_OUT|NOT_EXIST|NOT_FOUND|MISMATCH|UNAVAILABLE)"
+    r"(?:_|$)"
+)
 _ERROR_CODE = re.compile(r"([A-Z]{1,5})-?(\d{3,5})")
 _BRACKETED = re.compile(r"(?:error|warning)\[([A-Z]\d{3,5})\]")
 _EXCEPTION = re.compile(
@@ -87,7 +91,12 @@ def of_token(token: str, *, quoted: bool) -> tuple[Found, ...]:
         if assigned := _assignment(token):
             return assigned
         token = token.split("=", 1)[0].rstrip("!<>~")
+    if "{" in token:
+        return ()  # a template
     if "(" in token or "[" in token:
+        name, _, inside = token.partition("(")
+        if name in ("Err", "Ok", "Some"):  # Rust wraps what counts
+            return of_token(inside.rstrip(")"), quoted=False)
         return _one(_call(token, quoted=quoted))
     if ("/" in token or "\\" in token) and (path := _path(token, quoted=quoted)):
         return path
@@ -99,53 +108,13 @@ def command(words: list[str]) -> Found | None:
     program = words[0].rsplit("/", 1)[-1] if words[0].startswith(("/usr/", "/bin/", "/opt/")) else words[0]
     if program not in PROGRAMS:
         return None
-    subcommand = words[1] if len(words) > 1 and program not in _WITHOUT_SUBCOMMANDS else ""
+    subcommand = words[1] if len(words) > 1 and program not in WITHOUT_SUBCOMMANDS else ""
     if not _SUBCOMMAND.fullmatch(subcommand):
         return found(EntityKind.COMMAND, program)
     return found(EntityKind.COMMAND, f"{program} {subcommand}", parts=(program,))
 
 
 _SUBCOMMAND = re.compile(r"[a-z][a-z0-9]*(?:[-:][a-z0-9]+)*")
-_WITHOUT_SUBCOMMANDS = frozenset(
-    [
-        "pytest",
-        "tox",
-        "ssh",
-        "scp",
-        "curl",
-        "wget",
-        "psql",
-        "pg_dump",
-        "pg_restore",
-        "python",
-        "python3",
-        "node",
-        "bash",
-        "grep",
-        "rg",
-        "fd",
-        "sed",
-        "awk",
-        "ansible-playbook",
-        "py-spy",
-        "eslint",
-        "black",
-        "mypy",
-        "ruff",
-        "jq",
-        "perf",
-        "rsync",
-        "prettier",
-        "tsc",
-        "gunicorn",
-        "uvicorn",
-        "chmod",
-        "chown",
-        "ffmpeg",
-        "pg_ctl",
-        "sudo",
-    ]
-)
 
 
 def date_of(token: str) -> Found | None:
@@ -179,7 +148,7 @@ def _one(thing: Found | None) -> tuple[Found, ...]:
 def _of_letters(word: str) -> Found | None:
     """An identifier without any sign: camelCase, PascalCase, ECONNRESET, libpq."""
     if word.islower():
-        return found(EntityKind.PACKAGE, word) if _LIBRARY.fullmatch(word) and word not in COMMON else None
+        return found(EntityKind.SYMBOL, word) if _LIBRARY.fullmatch(word) and word not in COMMON else None
     if word in ERRNOS:
         return found(EntityKind.ERROR, word)
     if word.casefold() in PRODUCTS or word[1:].islower() or word.isupper() or not word.isascii():
@@ -205,7 +174,7 @@ def _url(token: str) -> tuple[Found, ...]:
     match = _URL.match(token)
     if match is None:
         return ()
-    url = match[0].rstrip(".,;:!?'*)]}>")
+    url = match[0].rstrip(".,;:!?'*)]}>").rstrip("/")
     host = url.split("://", 1)[1].split("/", 1)[0].rsplit("@", 1)[-1].split("?", 1)[0].split(":", 1)[0]
     return (found(EntityKind.URL, url, parts=(host,) if "." in host or host == _THIS_HOST else ()),)
 
@@ -286,9 +255,9 @@ def _path(token: str, *, quoted: bool) -> tuple[Found, ...]:
         return (found(EntityKind.BRANCH, path, key=key_of(path[7:])),)
     if _BRANCH.fullmatch(path) and not _has_extension(path):
         return (found(EntityKind.BRANCH, path),)
-    host = path.split("/", 1)[0]
-    if "." in host and host.rsplit(".", 1)[1] in TOP_DOMAINS and host.count(".") >= 1 and _host(host):
-        return (found(EntityKind.URL, path, parts=(host,)),)
+    host = path.split("/", 1)[0].split(":", 1)[0]
+    if (host == _THIS_HOST or ("." in host and host.rsplit(".", 1)[1] in TOP_DOMAINS)) and _host(host):
+        return (found(EntityKind.URL, path.rstrip("/"), parts=(host,)),)
     if _ADDRESS.fullmatch(path):
         return _one(_host(path))
     if not _is_path(path, quoted=quoted):
@@ -341,6 +310,8 @@ def _plain(token: str, *, quoted: bool) -> Found | None:
         if token in ERRNOS or _FAILURE.search(token):
             return found(EntityKind.ERROR, token)
         return found(EntityKind.VARIABLE, token)
+    if ":" in token and (match := _IMAGE.fullmatch(token)) and _is_image(match):
+        return found(EntityKind.PACKAGE, token, key=key_of(match[1]))
     if "-" in token:
         return _hyphenated(token, quoted=quoted)
     if token in ERRNOS:
@@ -348,14 +319,17 @@ def _plain(token: str, *, quoted: bool) -> Found | None:
     if (match := _ERROR_CODE.fullmatch(token)) and match[1] in CODE_PREFIXES and len(token) > 3:
         return found(EntityKind.ERROR, token)
     if ":" in token:
-        if (match := _IMAGE.fullmatch(token)) and "." not in match[1]:
-            return found(EntityKind.PACKAGE, token, key=key_of(match[1]))
         token = token.split(":", 1)[0]
     if _ADDRESS.fullmatch(token) or token == _THIS_HOST:
         return found(EntityKind.HOST, token)
     if "." in token:
         return _with_dots(token, quoted=quoted)
     return _identifier(token, quoted=quoted)
+
+
+def _is_image(match: re.Match[str]) -> bool:
+    """python:3.12, node:22-alpine, debian:bookworm-20260915: not ndots:5, nor a host with its port."""
+    return "." not in match[1] and (match[1] in PRODUCTS or not match[2].isdecimal())
 
 
 def _hyphenated(token: str, *, quoted: bool) -> Found | None:
@@ -402,9 +376,8 @@ def _with_dots(token: str, *, quoted: bool) -> Found | None:
     """A file, a host, a module, a class of a module, a method."""
     if token.casefold() in PRODUCTS:
         return found(EntityKind.PRODUCT, token)
-    if _has_extension(token) and not (
-        token.count(".") > 1 and token.islower() and token.rsplit(".", 1)[1] in ("m", "r", "c", "h")
-    ):
+    # System.Text.Json is a namespace, and no file.
+    if _has_extension(token) and not (token.count(".") > 1 and all(one[:1].isupper() for one in token.split("."))):
         return found_path(token)
     if not _DOTTED.fullmatch(token) or token[0].isdigit():
         return None
@@ -415,20 +388,18 @@ def _with_dots(token: str, *, quoted: bool) -> Found | None:
         return _host(token)
     if not quoted and (min(map(len, segments)) < 2 or _is_sentence_end(segments)):
         return None
-    return _dotted(token, called=False)
+    return _dotted(token, called=False, quoted=quoted)
 
 
 def _is_sentence_end(segments: list[str]) -> bool:
     """Two words, between which somebody forgot the space."""
-    return (
-        len(segments) == 2
-        and segments[1][:1].isupper()
-        and segments[1][1:].islower()
-        and segments[1].casefold() in COMMON
-    )
+    first, last = segments[0], segments[-1]
+    if len(segments) != 2 or not last[:1].isupper() or not last[1:].islower() or last.casefold() not in COMMON:
+        return False
+    return first.islower() or first.casefold() in COMMON
 
 
-def _dotted(name: str, *, called: bool) -> Found:
+def _dotted(name: str, *, called: bool, quoted: bool = False) -> Found:
     segments = name.split(".")
     last, before = segments[-1], segments[-2]
     whole_class = last[:1].isupper() and not last.isupper()
@@ -448,7 +419,8 @@ def _dotted(name: str, *, called: bool) -> Found:
     telling = (last,) if _is_telling(last) else ()
     if called:
         return found(EntityKind.FUNCTION, name, parts=telling)
-    if any(segment[:1].isupper() for segment in segments):
+    is_column = quoted and len(segments) == 2 and "_" in last and "_" not in before
+    if is_column or any(segment[:1].isupper() for segment in segments):
         return found(EntityKind.SYMBOL, name, parts=telling)
     return found(EntityKind.MODULE, name, parts=telling)
 

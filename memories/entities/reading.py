@@ -2,12 +2,20 @@
 
 import re
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import chain, pairwise
 
-from memories.entities import code, prose, unspaced
+from memories.entities import code, names, prose, unspaced
 from memories.entities.found import EntityKind, Found, found, key_of
 from memories.entities.tokens import MAX_CHARACTERS, Token, tokens_of
-from memories.entities.words import COMMON, PLAIN_WORDS_TOO, PRODUCTS, PROGRAMS, SMALL_IS_A_WORD, SUBCOMMANDS
+from memories.entities.words import (
+    COMMON,
+    ENGLISH_TOO,
+    PRODUCTS,
+    PROGRAMS,
+    SMALL_IS_A_WORD,
+    SUBCOMMANDS,
+    TALKED_ABOUT,
+)
 
 MAX_ENTITIES = 64
 _MAX_QUERY_KEYS = 64
@@ -21,12 +29,12 @@ def entities_of(text: str, speaker: str | None = None) -> list[Found]:
     Reads the first 20,000 characters. A person or firm that is named in full and in short is found once.
     """
     things: dict[tuple[str, str], Found] = {}
-    if speaker and (said_by := prose.speaker(speaker)):
-        things[said_by.kind, said_by.key] = said_by
-    for thing in _read(text):
+    said_by = names.speaker(speaker) if speaker else None
+    for thing in chain((said_by,) if said_by else (), _read(text)):
         if len(things) >= MAX_ENTITIES:
             break
-        things.setdefault((thing.kind, thing.key), thing)
+        if thing.key:  # nothing is left of "_"
+            things.setdefault((thing.kind, thing.key), thing)
     short = {alias.key for thing in things.values() for alias in thing.aliases if thing.kind in _NAMED_IN_SHORT}
     return [thing for thing in things.values() if not (thing.key in short and thing.kind in _SHORT)]
 
@@ -52,7 +60,7 @@ def _read(text: str) -> Iterator[Found]:
     text = text[:MAX_CHARACTERS]
     tokens = tokens_of(text)
     quotes = _quotes(text)
-    surroundings = prose.Surroundings(tokens)
+    surroundings = names.Surroundings(tokens)
     place = 0
     while place < len(tokens):
         token = tokens[place]
@@ -96,7 +104,7 @@ _SEPARATORS = frozenset(("&&", "||", "|", ";", "\\", "then", "do"))
 def _in_backticks(text: str, tokens: list[Token], start: int, end: int) -> Iterator[Found]:
     words = [token.text for token in tokens[start:end]]
     if len(words) == 1:
-        yield from code.of_token(words[0], quoted=True) or _small(words[0])
+        yield from code.of_token(words[0], quoted=True)
         return
     if match := _SELECTOR.match(text, max(0, tokens[start].start - 2)):
         yield found(EntityKind.CLASS, match[1])
@@ -120,7 +128,7 @@ def _in_backticks(text: str, tokens: list[Token], start: int, end: int) -> Itera
 
 
 def _in_sentence(
-    tokens: list[Token], place: int, surroundings: "prose.Surroundings", *, in_quote: bool
+    tokens: list[Token], place: int, surroundings: names.Surroundings, *, in_quote: bool
 ) -> tuple[int, tuple[Found, ...]]:
     """How many tokens are read from this place on, at least one, and what they name."""
     token = tokens[place]
@@ -132,26 +140,27 @@ def _in_sentence(
     if text[0].isdigit() and (numbered := prose.numbered(tokens, place)):
         return 1, (numbered,)
     things = code.of_token(text, quoted=False)
-    if things and not (things[0].kind in (EntityKind.CLASS, EntityKind.HANDLE) and surroundings.is_raised(place)):
-        if things[0].kind == EntityKind.CLASS and prose.goes_on(tokens, place):
-            return (1, ()) if in_quote else prose.names(tokens, place, surroundings)
-        return 1, things
-    if surroundings.is_raised(place) and text[0].isupper() and text.isalnum():
+    is_raised = surroundings.is_raised(place)
+    if things and not (is_raised and things[0].kind == EntityKind.CLASS):
+        if things[0].kind != EntityKind.CLASS or not names.goes_on(tokens, place):
+            return 1, things
+    elif is_raised and text[0].isupper() and text.isalnum():
         return 1, (found(EntityKind.ERROR, text),)
     if branch := prose.branch(tokens, place):
         return 1, (branch,)
     if text[0].isupper():
-        return (1, ()) if in_quote else prose.names(tokens, place, surroundings)
-    if text.islower():
-        if versioned := prose.versioned(tokens, place):
-            return 1, (versioned,)
-        return 1, _small(text)
-    return 1, ()
+        taken, thing = (1, None) if in_quote else names.name(tokens, place, surroundings)
+        return taken, (thing,) if thing else ()
+    if versioned := prose.versioned(tokens, place):
+        return 1, (versioned,)
+    return 1, _small(text)
 
 
 def _small(word: str) -> tuple[Found, ...]:
-    """A product that is written small."""
-    return (found(EntityKind.PRODUCT, word),) if word in PRODUCTS and word not in SMALL_IS_A_WORD else ()
+    """A product that is written small, or whose first letter is: postgres, macOS."""
+    if word.casefold() not in PRODUCTS or word in SMALL_IS_A_WORD:
+        return ()
+    return (found(EntityKind.PRODUCT, word),)
 
 
 def _called(tokens: list[Token], place: int) -> Found | None:
@@ -167,7 +176,10 @@ def _called(tokens: list[Token], place: int) -> Found | None:
                 break
     program = words[0] if words[0] in PROGRAMS else words[0].casefold()
     following_word = words[1] if len(words) > 1 else ""
-    is_certain = following_word in SUBCOMMANDS or following_word.startswith("-")
-    if not is_certain and (program in PLAIN_WORDS_TOO or program in PRODUCTS or not token.text.islower()):
+    has_flag = following_word.startswith("-")
+    is_certain = has_flag or (following_word in SUBCOMMANDS and program not in ENGLISH_TOO)
+    if not is_certain and (
+        program in ENGLISH_TOO or program in TALKED_ABOUT or program in PRODUCTS or not token.text.islower()
+    ):
         return None
     return code.command([program, *(words[1:] if is_certain else ())])

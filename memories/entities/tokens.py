@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from memories.entities.words import ABBREVIATIONS
+
 MAX_CHARACTERS = 20_000
 UNSPACED = "\u3000-\u312f\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7ff\uf900-\ufaff\uff00-\uff65"
 
@@ -69,7 +71,9 @@ def _read(text: str, start: int, end: int, span: int, begins: bool, made: list[T
         is_possessive = len(token) > 3 and token[-1] == "s" and token[-2] in "'’"
         if is_possessive:
             token = token[:-2]
-        is_abbreviation = after == "." and (token.casefold() in _ABBREVIATIONS or (len(token) == 1 and token.isupper()))
+        is_abbreviation = after == "." and (token.casefold() in ABBREVIATIONS or (len(token) == 1 and token.isupper()))
+        if is_abbreviation:
+            token += "."
         made.append(Token(token, at + offset, span, begins, bool(after) and not is_abbreviation, is_possessive))
         begins = bool(after) and not is_abbreviation and not _ENDS_SENTENCE.isdisjoint(after)
     return begins
@@ -77,9 +81,6 @@ def _read(text: str, start: int, end: int, span: int, begins: bool, made: list[T
 
 # What is longer is data, and names nothing.
 _LONGEST = 400
-_ABBREVIATIONS = frozenset(
-    ["dr", "mr", "mrs", "ms", "prof", "st", "sr", "jr", "no", "nr", "vs", "ca", "ing", "bzw", "inc", "ltd"]
-)
 
 
 def _bare(raw: str) -> str:

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from mem0stack.evaluation.fitting import Asked, Candidates, answered_unseen, calibrate, held_out
-from mem0stack.evaluation.logit import Choice, fit_choice, fit_logistic, logistic
+from mem0stack.evaluation.logit import Choice, NothingToFit, fit_choice, fit_logistic, logistic
 from mem0stack.evaluation.sets import Question
 from mem0stack.lib.errors import InvalidArgument
+from memories import ranking
 
 
 def _choices(weights: list[float], *, questions: int, seed: int = 1) -> list[Choice]:
@@ -57,7 +58,7 @@ def test_questions_without_an_answer_among_their_candidates_say_nothing() -> Non
     lost = Choice(np.full((5, 2), 9.0), np.zeros(5, dtype=bool), np.zeros(5))
 
     assert fit_choice([*choices, lost]) == pytest.approx(fit_choice(choices))
-    with pytest.raises(ValueError, match="no question"):
+    with pytest.raises(NothingToFit):
         fit_choice([lost])
 
 
@@ -89,7 +90,8 @@ def _asked(
         gold = {key for key, is_gold in zip(keys, choice.is_gold, strict=True) if is_gold}
         is_none = number >= count - none
         asked = replace(question, answers=frozenset() if is_none else frozenset(gold))
-        signals = 0.1 * choice.signals if is_none else choice.signals
+        signals = np.zeros((len(keys), len(ranking.COLUMNS)))
+        signals[:, : len(truth)] = 0.1 * choice.signals if is_none else choice.signals
         pool = Candidates(keys, signals, choice.offsets, signals[:, 0], np.zeros(len(keys)))
         few = Candidates(keys[:3], signals[:3], choice.offsets[:3], signals[:3, 0], np.zeros(3))
         made.append(Asked(fold.partition(".")[0], fold, asked, pool, few))

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from memories.entities import MAX_ENTITIES, MAX_KEY, MAX_NAME, entities_of, query_keys
 
@@ -156,6 +158,18 @@ def test_keys_and_names_fit_their_columns() -> None:
         for one in entities_of(text):
             assert len(one.key) <= MAX_KEY
             assert len(one.name) <= MAX_NAME
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.text(st.sampled_from("aB1é田й _-./\\:=@#`'\"()[]{}<>,;!$~*&|\n") | st.characters(codec="utf-8"), max_size=200)
+)
+def test_any_text_is_read(text: str) -> None:
+    for one in entities_of(text, text[:20]):
+        for thing in (one, *one.aliases):
+            assert 0 < len(thing.key) <= MAX_KEY
+            assert 0 < len(thing.name) <= MAX_NAME
+    assert all(query_keys(text))
 
 
 def _calls(run: Callable[[], Any]) -> int:

@@ -22,6 +22,7 @@ from memories.models import (
     MemoryEmbedding,
     MemoryHistory,
     MemoryTerm,
+    Mention,
     Namespace,
     Operation,
     OutboxDelivery,
@@ -199,6 +200,12 @@ def _foreign_rows(alices: Space, charlies: Space) -> dict[str, Callable[[], Any]
         ),
         "a posting of a stranger's memory": lambda: MemoryTerm.objects.create(
             **mine, memory_id=theirs, term="mine", tf=1, length=1
+        ),
+        "a mention of one's own entity in a stranger's memory": lambda: Mention.objects.create(
+            **mine, memory_id=theirs, entity_id=charlies.entities["open"]
+        ),
+        "a mention of a stranger's entity in one's own memory": lambda: Mention.objects.create(
+            **mine, memory_id=charlies.memories["open"], entity_id=alices.entities["open"]
         ),
         "history of a stranger's memory": lambda: MemoryHistory.objects.create(
             **mine, memory_id=theirs, event="UPDATE", door="rest", version=2

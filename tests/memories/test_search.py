@@ -464,9 +464,11 @@ def test_the_statement_that_is_built_once_is_what_the_querysets_say(alice: Actor
     for actor in (Actor.of(User(pk=77), door="rest"), alice):
         scope = Scope(actor, (), project=project)
         assert scope.is_plain
-        built_once = candidates._plain_statement(in_project=project is not None, has_alternatives=True)
+        built_once = candidates._plain_statement(
+            in_project=project is not None, has_alternatives=True, nearest=candidates._Nearest.BY_SCAN
+        )
         values = {candidates._ANY_OWNER: actor.owner_id, candidates._ANY_PROJECT: project}
-        told = candidates._statement(scope, None, has_alternatives=True)
+        told = candidates._statement(scope, None, has_alternatives=True, nearest=candidates._Nearest.BY_SCAN)
         assert built_once.text == told.text
         assert candidates._filled(built_once.parameters, values) == list(told.parameters)
         assert actor.owner_id in told.parameters

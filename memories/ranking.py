@@ -185,7 +185,7 @@ class Ranked:
         at_nothing = _logistic(self.base)
         logits = {name: float(column[place]) for name, column in self.contributions.items()}
         moved = sum(logits.values())
-        slope = (self.scores[rank] - at_nothing) / moved if abs(moved) > 1e-9 else at_nothing * (1 - at_nothing)
+        slope = (float(self.scores[rank]) - at_nothing) / moved if abs(moved) > 1e-9 else at_nothing * (1 - at_nothing)
         said = {
             name: Signal(value=float(self.values[name][place]), share=logit * slope) for name, logit in logits.items()
         }

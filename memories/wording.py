@@ -6,14 +6,13 @@ knows less of what words mean.
 
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from memories import word_lists
 from memories.embeddings import Vector, embed_documents
-from memories.lexical import document_terms, query_terms
+from memories.lexical import query_terms
 from memories.texts import asks
 
 # Longer texts are documents; of those only the beginning is read.
@@ -49,13 +48,13 @@ class Text:
         return embed_documents([self.content])[0]
 
     @cached_property
-    def terms(self) -> Counter[str]:
-        """What search would store."""
-        return document_terms(self.content)
-
-    @cached_property
     def words(self) -> Sequence[Word]:
         return _words(_TOKEN.findall(self._folded))
+
+    @cached_property
+    def distinct(self) -> frozenset[str]:
+        """Its words as they are compared, each once."""
+        return frozenset(word.term for word in self.words)
 
     @cached_property
     def negations(self) -> int:

@@ -31,7 +31,6 @@ class Grid:
 def targets(report: dict[str, Any]) -> list[dict[str, Any]]:
     """Each promise, what was measured, and whether it was kept."""
     rows = {row["call"]: row for row in report["open"]["calls"]}
-    every = report["closed"] + report["open"]["calls"]
     start = report["start"]
     found: list[tuple[str, str, float, float]] = []
     if "search" in rows:
@@ -46,7 +45,7 @@ def targets(report: dict[str, Any]) -> list[dict[str, Any]]:
     first_s = round(start["first_s"] + start["first_memory_s"], 2)
     found.append(("from nothing to the first found memory", "s", _FIRST_MEMORY_S, first_s))
     found.append(("a memory with every index, history, outbox", "bytes", _BYTES_EACH, report["bytes"]["each"]))
-    found.append(("wrong replies", "", 0, sum(row["errors"] for row in every)))
+    found.append(("wrong replies", "", 0, _errors(report)))
     return [
         {"what": what, "unit": unit, "at_most": most, "measured": measured, "met": measured <= most}
         for what, unit, most, measured in found
@@ -126,9 +125,15 @@ def _growth(runs: Sequence[dict[str, Any]]) -> Grid:
                 f"search, closed loops of {clients}, a second",
                 lambda run: closed(run, lambda one: f"{one['per_second']:.0f}"),
             ),
-            row("wrong replies", lambda run: str(sum(one["errors"] for one in run["closed"] + run["open"]["calls"]))),
+            row("wrong replies", lambda run: str(_errors(run))),
         ],
     )
+
+
+def _errors(run: dict[str, Any]) -> int:
+    """Each wrong reply once: searches by the size of their owner are among the searches."""
+    rows = run["closed"] + run["open"]["calls"]
+    return sum(row["errors"] for row in rows if not row["call"].startswith("search, "))
 
 
 def _curve(rows: Sequence[dict[str, Any]]) -> Grid:

@@ -11,7 +11,7 @@ question's own fit every sum would look too sure.
 from base64 import b64decode
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ from mem0stack.evaluation import metrics
 from mem0stack.evaluation.logit import Array, Choice, NothingToFit, fit_choice, fit_logistic, logistic
 from mem0stack.evaluation.metrics import Answered
 from mem0stack.evaluation.run import loaded, slice_order
-from mem0stack.evaluation.sets import EvaluationSet, Question, read_sets
+from mem0stack.evaluation.sets import ELSEWHERE, EvaluationSet, Question, read_sets
 from mem0stack.lib.errors import InvalidArgument
 from memories import ranking
 
@@ -34,6 +34,7 @@ _TOP_K = 50
 _SHOWN = 10
 _PARTS = 5
 _WRONG_AT_MOST = 0.02
+_FOUND = 5
 # What the weights are where the sets say nothing: chosen by hand, before anything was fitted.
 _BY_HAND = np.array(
     [
@@ -54,6 +55,7 @@ _BY_HAND = np.array(
         for signal in ranking.SIGNALS
     ]
 )
+_SPEAKS_FOR = np.array([signal not in ("asks", "length") for _ in ranking.KINDS for signal in ranking.SIGNALS])
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,10 @@ class Asked:
     question: Question
     pool: Candidates
     few: Candidates
+
+    @property
+    def is_own(self) -> bool:
+        return self.question.kind != ELSEWHERE
 
     @property
     def may_be_fitted(self) -> bool:
@@ -149,7 +155,7 @@ def fit_ranking(paths: Sequence[Path], progress: Progress) -> dict[str, Any]:
             {
                 "name": each.name,
                 "sha256": each.digest,
-                "questions": sum(one.of == each.name and one.may_be_fitted for one in asked),
+                "questions": sum(one.of == each.name and one.may_be_fitted and one.is_own for one in asked),
             }
             for each in sets
         ],
@@ -171,7 +177,8 @@ def held_out(unseen: Sequence[Answer]) -> dict[str, dict[str, Any]]:
             is_answerable = bool(len(scores)) and bool(scores[0] >= calibration.line)
             for slice_ in asked.question.slices:
                 outcomes[asked.of][slice_].append(Answered(ranked.keys, asked.question.answers, is_answerable))
-            scored[asked.of] += zip(scores[:_SHOWN].tolist(), ranked.is_gold[:_SHOWN].tolist(), strict=True)
+            if asked.is_own:
+                scored[asked.of] += zip(scores[:_SHOWN].tolist(), ranked.is_gold[:_SHOWN].tolist(), strict=True)
     return {
         name: {
             "figures": {
@@ -185,19 +192,16 @@ def held_out(unseen: Sequence[Answer]) -> dict[str, dict[str, Any]]:
 
 def calibrate(answers: Sequence[Answer]) -> Calibration:
     """Fitted on the first ten hits of each question, among all candidates and among a few. The line is the highest at
-    which at most 2 % of the questions that have an answer are called unanswerable, by the sets that hold unanswerable
-    ones, where there are any."""
+    which at most 2 % of the questions whose answer is among the first five hits are called unanswerable: who is told
+    that nothing answers when nothing that does was found has lost nothing."""
     pools = [ranked for answer in answers for ranked in (answer.ranked, answer.of_few)]
     slopes, intercept = fit_logistic(
         np.concatenate([ranked.features[:_SHOWN] for ranked in pools]),
         np.concatenate([ranked.is_gold[:_SHOWN] for ranked in pools]),
     )
     without_line = Calibration(slopes, intercept, line=0.0)
-    telling = {answer.asked.of for answer in answers if not answer.asked.question.answers}
     best = sorted(
-        float(without_line.scores(answer.ranked)[0]) if answer.ranked.keys else 0.0
-        for answer in answers
-        if answer.asked.question.answers and (not telling or answer.asked.of in telling)
+        float(without_line.scores(answer.ranked)[0]) for answer in answers if answer.ranked.is_gold[:_FOUND].any()
     )
     return Calibration(slopes, intercept, line=best[int(_WRONG_AT_MOST * len(best))])
 
@@ -224,8 +228,17 @@ def _parted(unseen: Sequence[Answer]) -> Iterator[tuple[list[Answer], list[Answe
 
 
 def _weights(asked: Sequence[Asked]) -> Array:
+    choices = [each.choice for each in asked if each.may_be_fitted]
+    weights, is_free = np.zeros(len(_BY_HAND)), np.ones(len(_BY_HAND), dtype=bool)
     try:
-        return fit_choice([each.choice for each in asked if each.may_be_fitted], prior=_BY_HAND)
+        while True:
+            free = [replace(choice, signals=choice.signals[:, is_free]) for choice in choices]
+            weights[is_free] = fit_choice(free, prior=_BY_HAND[is_free])
+            # What speaks for a memory must not count against it, however few questions say so: that is chance.
+            if not (is_absurd := (weights < 0) & _SPEAKS_FOR).any():
+                return weights
+            is_free &= ~is_absurd
+            weights[is_absurd] = 0.0
     except NothingToFit as error:
         raise InvalidArgument(
             "Nothing is left to fit on. Name two conversations or more, or a set that is split in halves."

@@ -7,7 +7,7 @@ Two formats are read. A folder with `memories.jsonl` and `queries.jsonl` holds f
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -25,6 +25,9 @@ _TURN = re.compile(r"D\d+:\d+")
 # Headings that cut through all kinds.
 OVERALL, HELD_OUT, FITTED, SCOPED, UNSCOPED = "overall", "held-out half", "fitted half", "in a project", "everywhere"
 SLICES = (OVERALL, HELD_OUT, FITTED, SCOPED, UNSCOPED)
+# A question that was put to somebody else's memories: nothing here answers it.
+ELSEWHERE = "of other lives"
+_ELSEWHERE_EACH = 40
 _NOT_SENT = ("id", "at", "superseded_by", "language")
 
 
@@ -43,6 +46,8 @@ class Question:
     @property
     def slices(self) -> tuple[str, ...]:
         """Under which headings its figures count."""
+        if self.kind == ELSEWHERE:
+            return (ELSEWHERE,)
         found = [OVERALL, self.kind]
         if self.is_held_out is not None:
             found.append(HELD_OUT if self.is_held_out else FITTED)
@@ -84,12 +89,33 @@ class EvaluationSet:
 
 
 def read_sets(paths: Sequence[Path]) -> list[EvaluationSet]:
-    """Raises InvalidArgument where a file is in neither format, or two sets have one name."""
+    """The sets, where each space is also asked some questions of the others, which nothing in it answers: they tell
+    whether search knows when it has nothing.
+
+    Raises InvalidArgument where a file is in neither format, or two sets have one name.
+    """
     sets = [_read(path) for path in paths]
     names = [each.name for each in sets]
     if len(set(names)) < len(names):
         raise InvalidArgument(f"Two sets have one name ({', '.join(sorted(names))}): a file's, or its folder's.")
-    return sets
+    spaces = [space for each in sets for space in each.spaces]
+    return [replace(each, spaces=[_also_asked(space, spaces) for space in each.spaces]) for each in sets]
+
+
+def _also_asked(space: Space, spaces: Sequence[Space]) -> Space:
+    """With a few questions of each other space, spread over its kinds."""
+    # Never what is held out: these are fitted on, wherever they are asked.
+    others = [[one for one in other.questions if not one.is_held_out] for other in spaces if other is not space]
+    each = _ELSEWHERE_EACH // max(1, len(others))
+    is_split = any(question.is_held_out is not None for question in space.questions)
+    foreign = [
+        replace(question, kind=ELSEWHERE, answers=frozenset(), namespace=None, is_past=False, is_held_out=None)
+        for other in others
+        for question in other[:: max(1, len(other) // max(1, each))][:each]
+    ]
+    if is_split:
+        foreign = [replace(question, is_held_out=place % 2 == 1) for place, question in enumerate(foreign)]
+    return replace(space, questions=[*space.questions, *foreign])
 
 
 def turn_key(turn: NewMemory) -> str:

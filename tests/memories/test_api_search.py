@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from memories.api import shapes
+from memories.ranking import NUDGES, SIGNALS
 from tests.rest import Caller, refusal
 
 pytestmark = pytest.mark.django_db
@@ -66,7 +67,9 @@ def test_explain_gives_the_signals_that_the_score_is_made_of(alice: Caller) -> N
 
     for hit in body["results"]:
         assert set(hit) == HIT - {"neighbours"}
-        assert sum(hit["signals"].values()) == pytest.approx(hit["score"], abs=0.001)
+        assert all(set(signal) == {"value", "share"} for signal in hit["signals"].values())
+        assert {"base", "fit", *SIGNALS, *NUDGES} == set(hit["signals"])
+        assert sum(signal["share"] for signal in hit["signals"].values()) == pytest.approx(hit["score"], abs=0.001)
 
 
 def test_expand_brings_the_neighbours_in_the_run(alice: Caller) -> None:

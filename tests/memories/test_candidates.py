@@ -265,15 +265,3 @@ def test_things_that_others_memories_name_find_nothing(alice: Actor, bob: Actor)
     # It is found, by its words; what it names is its owner's.
     assert list(found.ids) == [shared]
     assert list(found.entities) == [0]
-
-
-def test_the_explanation_over_rest_sums_to_the_score(people: People) -> None:
-    for n in range(12):
-        add(people.alice.actor, f"Port {n} is for service {n % 5}.", run_id="r")
-    reply = people.alice.call("POST", "/api/v2/search/", {"query": "port of service 3", "explain": True})
-    assert reply.status_code == 200
-    hits = reply.json()["results"]  # type: ignore[attr-defined]
-    assert len(hits) == 10
-    for hit in hits:
-        assert {"base", "fit", "similarity", "lexical", "run", "recency"} <= set(hit["signals"])
-        assert sum(one["share"] for one in hit["signals"].values()) == pytest.approx(hit["score"], abs=1e-3)

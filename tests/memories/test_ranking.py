@@ -75,6 +75,15 @@ def test_a_run_supports_its_memories_by_the_best_three_others() -> None:
         assert signal("run", asked(), pool)[place] == pytest.approx(sum(support[other] for other in others) / 3)
 
 
+def test_what_follows_a_question_that_fits_may_be_its_answer() -> None:
+    pool = made(5, run=1, seq=[0, 1, 2, 3, 4], asks=[1, 0, 0, 1, 0], coverage=[0.9, 0.1, 0.1, 0.0, 0.0])
+    support = sum(np.array(signal(name, asked(), pool)) for name in ("similarity", "lexical", "coverage")) / 3
+
+    # Neither after what asks nothing, nor after a question that does not fit.
+    assert support[3] < 0
+    assert signal("answers", asked(), pool) == pytest.approx([0, support[0], 0, 0, 0])
+
+
 @pytest.mark.parametrize(
     ("query", "expected"),
     [

@@ -108,14 +108,17 @@ def test_a_space_is_filled_in_batches_and_searches_ask_it_once(people: People, f
 def test_the_providers_vector_decides_among_memories_that_have_one(people: People, fake: OpenAIServer) -> None:
     alice = people.alice.actor
     remember(alice, "Cats are felines.", "Rain fell on Tuesday.", "The gate is green.", "Kittens purr softly.")
-    before = [hit.signals["vector"] for hit in search(alice, "felines kitten gate", top_k=4).hits]
+    [lone] = search(alice, "felines gate", top_k=1, explain=True).hits
+    assert (lone.signals["provider"].value, lone.signals["provider"].share) == (0, 0)
     build()
-    after = {h.memory.content: h.signals["vector"] for h in search(alice, "felines gate", top_k=4).hits}
+    found = search(alice, "felines gate", top_k=4, explain=True)
+    said = {hit.memory.content: hit.signals["provider"] for hit in found.hits}
     # The fake's cosine knows shared words alone, so the two without any come last, whatever the local table thinks.
-    assert min(after["Cats are felines."], after["The gate is green."]) > max(
-        after["Rain fell on Tuesday."], after["Kittens purr softly."]
-    )
-    assert all(0 <= share <= 0.3 for share in [*before, *after.values()])
+    with_words, without = texts(found)[:2], texts(found)[2:]
+    assert set(with_words) == {"Cats are felines.", "The gate is green."}
+    for name in ("value", "share"):
+        assert min(getattr(said[one], name) for one in with_words) > max(getattr(said[one], name) for one in without)
+    assert all(said[one].share < 0 for one in without)
 
 
 def test_a_memory_without_a_vector_is_found_all_the_same_and_then_gets_one(people: People, fake: OpenAIServer) -> None:

@@ -36,26 +36,22 @@ _PARTS = 5
 _WRONG_AT_MOST = 0.02
 _FOUND = 5
 # What the weights are where the sets say nothing: chosen by hand, before anything was fitted.
-_BY_HAND = np.array(
-    [
-        {
-            "similarity": 0.5,
-            "lexical": 0.5,
-            "entities": 0.1,
-            "provider": 0.5,
-            "before": 0.4,
-            "after": 0.3,
-            "second_before": 0.16,
-            "second_after": 0.12,
-            "run": 0.7,
-            "speaker": 1.2,
-            "time": 4.0,
-        }.get(signal, 0.0)
-        for _ in ranking.KINDS
-        for signal in ranking.SIGNALS
-    ]
-)
-_SPEAKS_FOR = np.array([signal not in ("asks", "length") for _ in ranking.KINDS for signal in ranking.SIGNALS])
+_HAND = {
+    "similarity": 0.5,
+    "lexical": 0.5,
+    "entities": 0.1,
+    "provider": 0.5,
+    "before": 0.4,
+    "after": 0.3,
+    "second_before": 0.16,
+    "second_after": 0.12,
+    "run": 0.7,
+    "speaker": 1.2,
+    "time": 4.0,
+}
+_SIGNAL_OF = [column.rpartition(".")[2] for column in ranking.COLUMNS]
+_BY_HAND = np.array([_HAND.get(signal, 0.0) for signal in _SIGNAL_OF])
+_SPEAKS_FOR = np.array([signal not in ("asks", "length") for signal in _SIGNAL_OF])
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from memories import embedding_spaces, outbox, providers
 from memories.embedding_spaces import Space
 from memories.models import EmbeddingSpace, MemoryEmbedding
 from memories.providers import Provider, ProviderAway
+from memories.ranking import Signal
 from memories.search import SearchResult, search
 from memories.services import NewMemory, add, delete, restore, share, update
 from tests.openai_server import OpenAIServer, openai_server
@@ -108,17 +109,16 @@ def test_a_space_is_filled_in_batches_and_searches_ask_it_once(people: People, f
 def test_the_providers_vector_decides_among_memories_that_have_one(people: People, fake: OpenAIServer) -> None:
     alice = people.alice.actor
     remember(alice, "Cats are felines.", "Rain fell on Tuesday.", "The gate is green.", "Kittens purr softly.")
-    [lone] = search(alice, "felines gate", top_k=1, explain=True).hits
-    assert (lone.signals["provider"].value, lone.signals["provider"].share) == (0, 0)
+    before = search(alice, "felines gate", top_k=4, explain=True)
+    assert {hit.signals["provider"] for hit in before.hits} == {Signal(value=0.0, share=0.0)}
     build()
     found = search(alice, "felines gate", top_k=4, explain=True)
-    said = {hit.memory.content: hit.signals["provider"] for hit in found.hits}
+    after = {hit.memory.content: hit.signals["provider"] for hit in found.hits}
     # The fake's cosine knows shared words alone, so the two without any come last, whatever the local table thinks.
-    with_words, without = texts(found)[:2], texts(found)[2:]
-    assert set(with_words) == {"Cats are felines.", "The gate is green."}
-    for name in ("value", "share"):
-        assert min(getattr(said[one], name) for one in with_words) > max(getattr(said[one], name) for one in without)
-    assert all(said[one].share < 0 for one in without)
+    best, others = ("Cats are felines.", "The gate is green."), ("Rain fell on Tuesday.", "Kittens purr softly.")
+    assert min(after[text].value for text in best) > max(after[text].value for text in others)
+    assert min(after[text].share for text in best) > 0 > max(after[text].share for text in others)
+    assert set(texts(found)[:2]) == set(best)
 
 
 def test_a_memory_without_a_vector_is_found_all_the_same_and_then_gets_one(people: People, fake: OpenAIServer) -> None:

@@ -363,6 +363,7 @@ UNFOLD = {
                     _link("Namespaces", "folder", "namespace"),
                     _link("Categories", "category", "category"),
                     _link("Apps", "apps", "app"),
+                    _link("Entities", "deployed_code", "entity"),
                     _link("Shares", "share", "share"),
                 ],
             },

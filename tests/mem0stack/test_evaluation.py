@@ -210,7 +210,9 @@ def test_a_small_run_measures_both_formats_and_leaves_nothing(tmp_path: Path) ->
     assert not _home(run).exists()
     facts, talk = json.loads(file.read_text())["sets"]
     assert list(facts["systems"]) == [*("ours", "plain cosine", "plain BM25", "mem0's scoring", "mem0's, no entities")]
-    broker, before, fence = facts["questions"]
+    # What follows are questions of the other set, which nothing here answers.
+    broker, before, fence, *of_other_lives = facts["questions"]
+    assert all(one["slices"] == ["of other lives"] and one["answers"] == [] for one in of_other_lives)
     # What is superseded is no answer unless the past is asked for, and nothing of another project ever is.
     assert set(broker["found"]) == {"m2", "m3"}
     assert set(before["found"]) == {"m1", "m2", "m3"}

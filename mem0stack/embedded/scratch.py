@@ -63,6 +63,10 @@ class ScratchService:
         finally:
             shutil.rmtree(self.home, ignore_errors=True)
 
+    def reembed(self) -> None:
+        """Has the embedder that the environment names make the vectors of everything, and searches ask it."""
+        self._manage("reembed")
+
     def settle(self) -> float:
         """What autovacuum and the worker would do in the next minutes, done now: then it is measured as it will be.
         Returns the seconds until the outbox was empty."""

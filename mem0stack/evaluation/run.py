@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from django.conf import settings
 from rich.progress import Progress
 
 from mem0stack.embedded.scratch import ScratchError, ScratchService, ask, scratch_service
@@ -47,7 +48,8 @@ class Evaluation:
         self._ids: dict[str, dict[str, str]] = {}
 
     def load(self, spaces: Iterable[Space], stored: Callable[[int], None]) -> None:
-        """Conversations as `load_conversations` does it, facts one at a time through the REST door, as agents do."""
+        """Conversations as `load_conversations` does it, facts one at a time through the REST door, as agents do. Where
+        the environment names an embedder, it embeds them all."""
         keys = {}
         for said in self.run("load"):
             if "key" in said:
@@ -55,6 +57,8 @@ class Evaluation:
             stored(said.get("stored", 0))
         for space in spaces:
             self._ids[space.name] = self._write(keys[space.name], space, stored)
+        if settings.PROVIDERS["embedder"]["kind"]:
+            self._service.reembed()
         self._service.settle()
 
     def run(self, job: str, **more: Any) -> Iterator[Any]:

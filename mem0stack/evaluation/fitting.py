@@ -40,6 +40,8 @@ _HAND = {
     "similarity": 0.5,
     "lexical": 0.5,
     "entities": 0.1,
+    # Measured with all-MiniLM-L6-v2 (docs/embeddings.md): more finds more paraphrases, and fewer answers in languages
+    # that the model does not know; and the calibration knows nothing of it.
     "provider": 0.5,
     "before": 0.4,
     "after": 0.3,
@@ -48,13 +50,9 @@ _HAND = {
     "run": 0.7,
     "speaker": 1.2,
     "time": 4.0,
-    # Measured with all-MiniLM-L6-v2 on what may be fitted on, in steps of 0.25 to 0.5 (docs/embeddings.md).
-    "message.provider": 1.0,
 }
 _SIGNAL_OF = [column.rpartition(".")[2] for column in ranking.COLUMNS]
-_BY_HAND = np.array(
-    [_HAND.get(column, _HAND.get(signal, 0.0)) for column, signal in zip(ranking.COLUMNS, _SIGNAL_OF, strict=True)]
-)
+_BY_HAND = np.array([_HAND.get(signal, 0.0) for signal in _SIGNAL_OF])
 _SPEAKS_FOR = np.array([signal not in ("asks", "length") for signal in _SIGNAL_OF])
 
 

@@ -55,14 +55,16 @@ def model() -> Iterator[None]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=settings.BASE_DIR) as server:
         assert server.stdout is not None
         address = server.stdout.readline().strip()
-        assert address, "the model's server did not start"
+        assert address, "the model's server did not start"  # it has ended, so nobody waits for it
         given = settings.PROVIDERS["embedder"] | {"kind": "compatible", "base_url": address, "model": Path(MODEL).name}
         given |= {"dimensions": DIMENSIONS, "timeout_ms": 20_000, "query_budget_ms": 5_000}
-        with override_settings(PROVIDERS=settings.PROVIDERS | {"embedder": given}):
+        try:
+            with override_settings(PROVIDERS=settings.PROVIDERS | {"embedder": given}):
+                forget_all()
+                yield
             forget_all()
-            yield
-        forget_all()
-        server.terminate()
+        finally:
+            server.terminate()
 
 
 def test_paraphrases_are_found_by_a_real_models_vectors(people: People, model: Any) -> None:

@@ -9,7 +9,7 @@ from uuid_utils.compat import uuid7
 
 from memories.models.choices import Event, Kind, Standing, State
 from memories.models.fields import DIMENSIONS, LABEL_LENGTH, NAME_LENGTH, inner_key, owner_key, user_key
-from memories.querysets import MemoryQuerySet
+from memories.querysets import MemoryQuerySet, NamespaceQuerySet
 
 
 class Namespace(models.Model):
@@ -19,6 +19,8 @@ class Namespace(models.Model):
     owner = owner_key()
     name = models.CharField(max_length=NAME_LENGTH)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = NamespaceQuerySet.as_manager()
 
     class Meta:
         constraints = (

@@ -21,6 +21,7 @@ from memories import texts
 from memories.entities import Found, entities_of
 from memories.lexical import document_terms, tag_term
 from memories.models import App, Category, Memory, MemoryCategory, MemoryHistory, Namespace, Relation
+from memories.querysets import folder_of
 
 NamedModel = TypeVar("NamedModel", Namespace, App, Category)
 # Of one memory, aliases included.
@@ -44,7 +45,7 @@ def lock_own(actor: Actor, memory_id: UUID, *, deleted: bool = False) -> Memory:
 def existing_namespace(actor: Actor, name: str) -> Namespace:
     cleaned = texts.clean_namespace(name)
     actor.require_namespace(cleaned)
-    found = Namespace.objects.filter(owner_id=actor.owner_id, name=cleaned).first()
+    found: Namespace | None = Namespace.objects.filter(owner_id=actor.owner_id, name=cleaned).first()
     if found is None:
         raise NotFound(f"There is no namespace {cleaned!r} of yours. Writing a memory to it creates it.")
     return found
@@ -63,6 +64,21 @@ def get_or_create_names(model: type[NamedModel], owner_id: int, names: set[str])
         )
         found = {row.name: row for row in rows.fetch(owner_id, sorted(names))}
     return found
+
+
+def namespaces_for(actor: Actor, names: set[str]) -> dict[str, Namespace]:
+    """Where writes to these names go, by name; made where it is not there yet.
+
+    A bare name that has no namespace means the one remote of the actor's that ends in it, if their key may write there:
+    the same project, seen from a clone that does not know its remote.
+    """
+    known: list[Namespace] = _by_name[Namespace].fetch(actor.owner_id, sorted(names)) if names else []
+    found = {row.name: row for row in known}
+    for name in sorted(names - set(found)):
+        remote = Namespace.objects.all().other_name(actor.owner_id, name) if folder_of(name) == name else ""
+        if remote and actor.may_use(remote):
+            found[name] = Namespace.objects.get(owner_id=actor.owner_id, name=remote)
+    return found | get_or_create_names(Namespace, actor.owner_id, names - set(found))
 
 
 def _named_rows(model: type[Model]) -> prepared.Rows:

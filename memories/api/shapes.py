@@ -21,6 +21,7 @@ from memories.models import (
     Verdict,
 )
 from memories.search import MAX_EXPAND, MAX_QUERY, MAX_TOP_K
+from memories.services.linking import BY_HAND
 from memories.services.once import MAX_KEY
 from memories.services.writing import MAX_BATCH
 from memories.texts import MAX_CATEGORIES, MAX_CONTENT, MAX_TAG, MAX_TAGS
@@ -177,6 +178,14 @@ class ShareShape(StrictSerializer):
         if ("memory" in attrs) == ("namespace" in attrs):
             raise serializers.ValidationError("Name one thing to share: memory or namespace.")
         return attrs
+
+
+class LinkShape(StrictSerializer):
+    # DRF takes fields out of the class; `source` of a field itself stays.
+    source = Uuid(help_text="The memory that the relation is said of.")  # type: ignore[assignment]
+    relation = serializers.ChoiceField(choices=BY_HAND)
+    target = Uuid()
+    idempotency_key = Text(required=False, max_length=MAX_KEY)
 
 
 class CategoryShape(StrictSerializer):

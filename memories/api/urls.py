@@ -18,6 +18,7 @@ urlpatterns = [
     path("operations/", operations.Operations.as_view(), name="operations"),
     path("operations/<uuid:operation_id>/", operations.OneOperation.as_view(), name="operation"),
     path("relations/", relations.Relations.as_view(), name="relations"),
+    path("relations/<uuid:relation_id>/", relations.OneRelation.as_view(), name="relation"),
     path("search/", native.Search.as_view(), name="search"),
     path("shares/", spaces.Shares.as_view(), name="shares"),
     path("shares/<uuid:share_id>/", spaces.OneShare.as_view(), name="share"),

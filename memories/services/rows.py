@@ -17,10 +17,10 @@ from mem0stack.lib import prepared
 from mem0stack.lib.bulk import as_json, insert_many
 from mem0stack.lib.errors import Forbidden, NotFound
 from mem0stack.lib.metrics import WRITES
-from memories import texts
+from memories import outbox, texts
 from memories.entities import Found, entities_of
 from memories.lexical import document_terms, tag_term
-from memories.models import App, Category, Memory, MemoryCategory, MemoryHistory, Namespace, Relation
+from memories.models import App, Category, Event, Memory, MemoryCategory, MemoryHistory, Namespace, Relation
 from memories.querysets import folder_of
 
 NamedModel = TypeVar("NamedModel", Namespace, App, Category)
@@ -105,14 +105,13 @@ def relate(owner_id: int, relation: str, targets: Mapping[UUID, Collection[UUID]
     """Write that each memory is `relation` its targets; what is known or gone is left out."""
     wanted = {target for some in targets.values() for target in some}
     there = set(Memory.objects.filter(owner_id=owner_id, id__in=wanted).values_list("id", flat=True))
-    insert_many(
-        [
-            Relation(owner_id=owner_id, source_id=source, relation=relation, target_id=target)
-            for source, some in targets.items()
-            for target in sorted(there.intersection(some))
-        ],
-        skip_known=True,
-    )
+    related = [
+        Relation(owner_id=owner_id, source_id=source, relation=relation, target_id=target)
+        for source, some in targets.items()
+        for target in sorted(there.intersection(some))
+    ]
+    new = insert_many(related, skip_known=True)
+    outbox.write(owner_id, [outbox.event_of(one, Event.LINK) for one in related if one.id in new])
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,8 @@ CALLS: dict[str, Call] = {
     ),
     "all deleted": lambda alice, ids: alice.delete("memories/?all=true"),
     "all counted": lambda alice, ids: alice.delete("memories/?all=true&dry_run=true"),
+    "digest": lambda alice, ids: alice.get("digest/"),
+    "digest, a project": lambda alice, ids: alice.get("digest/", {"namespace": "team"}),
     "search": lambda alice, ids: alice.post("search/", {"query": "one"}),
     "search, a project": lambda alice, ids: alice.post("search/", {"query": "one", "namespace": "team"}),
     "search, expanded and filtered": lambda alice, ids: alice.post(

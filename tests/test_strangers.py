@@ -340,6 +340,20 @@ def _(alices: Space) -> list[Call]:
     return calls
 
 
+@case("GET", "digest/")
+def _(alices: Space) -> list[Call]:
+    hidden, opened, owner = alices.word("hidden", "namespace"), alices.word("open", "namespace"), alices.owner.name
+    return [
+        Call("digest/?max_chars=100000", charlie=200),
+        Call(f"digest/?namespace={hidden}", charlie=200, limited=403),
+        Call(f"digest/?namespace={opened}", charlie=200),
+        Call(f"digest/?namespace={owner}/{hidden}", charlie=200, limited=403),
+        Call(f"digest/?namespace={owner}/{opened}", charlie=200, limited=403),
+        Call("digest/?namespace=personal", charlie=200, limited=403),
+        Call(f"digest/?owner={owner}", charlie=400),
+    ]
+
+
 @case("GET", "shares/")
 def _(alices: Space) -> list[Call]:
     return [Call(f"shares/{query}", charlie=200) for query in ("", "?direction=given", "?direction=received")]

@@ -288,6 +288,11 @@ class EntityMemoriesReply(serializers.Serializer[Any]):
     results = MemoryReply(many=True)
 
 
+class DigestReply(serializers.Serializer[Any]):
+    results = MemoryReply(many=True)
+    left_out = serializers.IntegerField(help_text="How many more there would be; at most 500 are counted.")
+
+
 class FeedbackReply(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     verdict = serializers.ChoiceField(choices=Verdict.choices)

@@ -1,16 +1,20 @@
 import django.db.models.expressions
 from django.conf import settings
+from django.contrib.postgres.operations import AddIndexConcurrently
 from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    # Outside a transaction: the table may be large, and its writers go on meanwhile.
+    atomic = False
+
     dependencies = [
         ("memories", "0010_links"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
-        migrations.AddIndex(
+        AddIndexConcurrently(
             model_name="memory",
             index=models.Index(
                 models.F("owner"),
@@ -58,7 +62,7 @@ class Migration(migrations.Migration):
                 name="memory_by_worth",
             ),
         ),
-        migrations.AddIndex(
+        AddIndexConcurrently(
             model_name="memory",
             index=models.Index(
                 condition=models.Q(("pinned_at__isnull", False)), fields=["owner", "-pinned_at"], name="memory_pinned"

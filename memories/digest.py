@@ -62,7 +62,8 @@ def profile(actor: Actor, *, max_chars: int = PROFILE_CHARS) -> Digest:
 
 
 def project(actor: Actor, name: str, *, max_chars: int = PROJECT_CHARS) -> Digest:
-    """What is known of a project, also under its other name, without what `profile` shows; messages come last.
+    """What is known of a project, also under its other name, without what `profile` shows (unless it is `personal`
+    itself); messages come last.
 
     Of the actor's own alone: what others share under the same name is for a search to find. It would otherwise be in
     anybody's power to put a text before this actor's agents unasked. `alice/name` asks for Alice's.
@@ -75,7 +76,7 @@ def project(actor: Actor, name: str, *, max_chars: int = PROJECT_CHARS) -> Diges
     with acting_as(actor):
         spaces = _spaces(actor, name)
         found = _Found.among(spaces)
-        if any(one.is_pinned and one.kind == Kind.PREFERENCE for one in found.candidates):
+        if name != PERSONAL and any(one.is_pinned and one.kind == Kind.PREFERENCE for one in found.candidates):
             shown = {one.id for one in _chosen(_of_profile(actor).candidates, PROFILE_CHARS)[0]}
             found = found.without(shown)
         digest = _digest(found, max_chars, messages=spaces)

@@ -169,7 +169,12 @@ def test_a_profile_is_what_holds_everywhere_and_the_project_does_not_repeat_it(a
     expected = ["Four spaces in every language.", "Short answers please.", "Robin lives in Lisbon."]
     assert told(digest.profile(alice)) == expected
     assert of_shop(alice) == ["Never touch the ledger.", "Line length is 100 here."]
-    assert told(digest.project(alice, "personal")) == ["Robin lives in Lisbon.", "Short answers please."][::-1]
+    add(alice, "Call me Robin.", kind="preference", pinned=True)
+    assert told(digest.project(alice, "personal")) == [
+        "Call me Robin.",
+        "Short answers please.",
+        "Robin lives in Lisbon.",
+    ]
 
 
 def test_a_project_is_told_under_both_its_names(alice: Actor) -> None:

@@ -9,6 +9,7 @@ from django.test import override_settings
 
 from accounts.actors import Actor, acting_as
 from accounts.models import Scope
+from mcp_bridge import resources
 from mcp_bridge.arguments import Arguments
 from mcp_bridge.connections import Connection
 from mcp_bridge.lines import one_line
@@ -214,6 +215,34 @@ def test_a_stranger_sees_and_changes_nothing_by_any_tool(people: People, name: s
     with acting_as(people.alice.actor):
         after = list(Memory.objects.owned_by(people.alice.actor).order_by("id").values_list("id", "version", "state"))
     assert after == before
+
+
+def test_a_stranger_reads_nothing_by_any_resource(people: People) -> None:
+    space = fill(people.alice, people.bob)
+    charlie = connection(people.charlie)
+    uris = ["memory://status", "memory://profile"]
+    uris += [f"memory://item/{one}" for one in space.memories.values()]
+    uris += [f"memory://item/{one.hex[-8:]}" for one in space.memories.values()]
+    uris += [f"memory://project/{space.word(place, 'namespace')}" for place in ("open", "hidden")]
+    uris += [f"memory://project/alice/{space.word('open', 'namespace')}"]
+    for uri in uris:
+        try:
+            text = resources.read(charlie, uri)[1]
+        except Mem0Error as error:
+            text = error.detail
+        assert not [secret for secret in space.secrets() if secret in text and secret not in uri], uri
+    assert resources.projects(charlie, "canary") == []
+
+
+def test_the_owner_reads_what_a_stranger_does_not(people: People) -> None:
+    """What the two matrices above look for is there to be found."""
+    space = fill(people.alice, people.bob)
+    alice = connection(people.alice)
+    hidden = space.word("hidden", "content")
+    assert hidden in resources.read(alice, f"memory://item/{space.memories['hidden']}")[1]
+    assert hidden in resources.read(alice, f"memory://project/{space.word('hidden', 'namespace')}")[1]
+    assert hidden in call(alice, "search_memory", query=hidden)
+    assert space.word("lone", "content") in call(connection(people.bob), "list_memories")
 
 
 def test_a_key_that_only_reads_is_offered_no_tool_that_writes(people: People) -> None:

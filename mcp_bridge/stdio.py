@@ -749,10 +749,15 @@ class Bridge:
             hurry = True
         with contextlib.suppress(KeyboardInterrupt):
             self._finish(hurry)
-        # A write whose answer never came may have been applied, or not. Under its key it waits for the next bridge.
-        if (writing := self._writing) and self.queue and not _is_question(writing):
-            with contextlib.suppress(Full):
-                self.queue.put(self._as_write(writing))
+        # A write whose answer never came may have been applied, or not. Under its key it waits for the next bridge, and
+        # behind it those that were not begun.
+        left = [self._writing] if self._writing else []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                left.append(_with_key(self._writes.get_nowait()))
+        with contextlib.suppress(Full):
+            if self.queue:
+                self.queue.put(*(self._as_write(call) for call in left if not _is_question(call)))
 
     def take(self, line: bytes) -> None:
         try:
@@ -1001,7 +1006,7 @@ class Bridge:
         link = Link(self.address, self._key)
         while True:
             try:
-                is_clear = time.monotonic() < self._rest_until or self.drain(link)
+                is_clear = time.monotonic() > self._rest_until and self.drain(link)
                 if self._owed and self._version:
                     self._compare_lists(link)
                     is_clear = False
@@ -1332,7 +1337,9 @@ def _search(queries: list[str], lines: list[str], most: int) -> list[str]:
     found: list[str] = []
     for query in queries:
         words = set(re.findall(r"\w{2,}", query.lower()))
-        scored = [(len(words & set(re.findall(r"\w{2,}", line.lower()))), line) for line in lines if line not in found]
+        # In a line a stored line break is a backslash and an n, which is no letter of the word behind it.
+        those = [(line, set(re.findall(r"\w{2,}", line.replace("\\n", " ").lower()))) for line in lines]
+        scored = [(len(words & its), line) for line, its in those if line not in found]
         best = sorted((one for one in scored if one[0]), key=lambda one: -one[0])[:most]
         if len(queries) > 1:
             found.append(f"# {one_line(query)}")

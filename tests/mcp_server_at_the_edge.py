@@ -1,5 +1,5 @@
-"""A server at the network's edge, as the stdio bridge meets it: it applies writes by their idempotency key, and fails as
-networks and servers fail. `python -m tests.mcp_server_at_the_edge PORT FILE` runs it as a process that can be killed.
+"""A server at the network's edge, as the stdio bridge meets it: it applies writes by their key, and fails as networks
+and servers fail. `python -m tests.mcp_server_at_the_edge PORT FILE SEED` runs it as a process that can be killed.
 
 It keeps what it applied in SQLite, committed before it replies, so that a `kill -9` is one of a durable server.
 """
@@ -135,7 +135,8 @@ class Edge:
         if tool == "search_memory":
             if arguments.get("query") == "slow":
                 time.sleep(0.5)
-            return f"a1b2c3d4 0.83 2026-11-02 [pytest] Tests run with --reuse-db.\n0badcafe 0.5 2026-11-01 {headers.get('X-Mem0-Client')}"
+            mine = f"0badcafe 0.5 2026-11-01 {headers.get('X-Mem0-Client')}"
+            return f"a1b2c3d4 0.83 2026-11-02 [pytest] Tests run with --reuse-db.\n{mine}"
         texts = [arguments.get("text"), *(item["text"] for item in arguments.get("items") or [])]
         words = " | ".join(text for text in texts if text) or json.dumps(arguments, sort_keys=True)
         return f"saved {self.applied.apply(arguments['idempotency_key'], words, headers):08x}"
@@ -165,7 +166,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         message = json.loads(body)
         edge.seen.append((message, dict(self.headers.items())))
-        fault = edge.faults.pop(0) if edge.faults else edge.always
+        # A client's notifications run beside its calls, and must not take a fault that is meant for one of those.
+        fault = (edge.faults.pop(0) if edge.faults else edge.always) if "id" in message else ""
         if isinstance(fault, int):
             self._send(fault, b'{"error":"as told"}')
             return

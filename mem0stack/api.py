@@ -5,15 +5,13 @@ from typing import Any
 
 import structlog
 from django.core.exceptions import DisallowedHost, PermissionDenied, RequestDataTooBig
-from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import is_valid_path
-from psycopg.errors import DiskFull, QueryCanceled
-from psycopg_pool import PoolTimeout
 from rest_framework import exceptions
 from rest_framework.response import Response
 
 from mem0stack.lib.errors import Mem0Error
+from mem0stack.lib.failures import DATABASE_ERRORS, database_failure
 from mem0stack.lib.metrics import DATABASE_FAILURES
 from mem0stack.lib.rest import dumps, first_sentence, plain_errors
 
@@ -60,8 +58,9 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         status, code, detail = 403, "forbidden", "This is not allowed for you."
     elif isinstance(error, RequestDataTooBig):
         status, code, detail = 413, "too_large", "The body is too long. Split it."
-    elif isinstance(error, OperationalError | InterfaceError | PoolTimeout):
-        status, code, detail = _database_failure(error)
+    elif isinstance(error, DATABASE_ERRORS):
+        failure = database_failure(error)
+        status, code, detail = failure.status, failure.code, failure.detail
         headers["Retry-After"] = _RETRY_AFTER_S[status]
     else:
         return None
@@ -69,20 +68,6 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     if errors:
         body["errors"] = plain_errors(errors)
     return Response(body, status=status, headers=headers)
-
-
-def _database_failure(error: Exception) -> tuple[int, str, str]:
-    log.warning("database_failed", error=type(error.__cause__ or error).__name__)
-    if isinstance(error.__cause__, DiskFull):
-        code = "storage_full"
-    else:
-        code = "timeout" if isinstance(error.__cause__, QueryCanceled) else "unavailable"
-    DATABASE_FAILURES.labels(code).inc()
-    if code == "storage_full":
-        return 507, code, "The database's disk is full: nothing was written, reads go on. Free some space there."
-    if code == "timeout":
-        return 503, code, "The database took too long; nothing was written. Narrow the request, or try again."
-    return 503, code, "The database does not answer. Try again in a moment, a write with its idempotency key."
 
 
 def _headers(error: exceptions.APIException) -> dict[str, str]:

@@ -36,10 +36,9 @@ from rest_framework.views import APIView
 from accounts.actors import Actor, acting_as
 from accounts.authentication import actor_of
 from accounts.models import Scope
-from mem0stack import health
 from mem0stack.lib import disk, valkey
 from mem0stack.lib.errors import Forbidden
-from memories import vector_indexes
+from memories import parts, vector_indexes
 from memories.vector_indexes import Coverage
 
 log = structlog.get_logger(__name__)
@@ -145,8 +144,8 @@ class _Asked(Collector):
     def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("mem0_part_up", "1 when the part answers, else 0, as at /health/.", labels=["part"])
         took = GaugeMetricFamily("mem0_part_seconds", "How long the part took to answer.", labels=["part"])
-        parts = health.recent_parts()
-        for name, part in parts.items():
+        found = parts.recent_parts()
+        for name, part in found.items():
             up.add_metric([name], float(part.is_ok))
             took.add_metric([name], part.ms / 1000)
         yield from (up, took)
@@ -154,7 +153,7 @@ class _Asked(Collector):
         depth = valkey.ask("queue_depth", lambda client: client.llen(_QUEUE), otherwise=None)
         if depth is not None:
             yield GaugeMetricFamily("mem0_queue_depth", "Tasks that wait for the worker.", value=depth)
-        if parts["database"].is_ok:
+        if found["database"].is_ok:
             yield from _stored(_figures())
 
 

@@ -50,6 +50,8 @@ class Scope:
     shares: Sequence[ReceivedShare]
     filters: Filter = EVERYTHING
     project: str | None = None
+    # Of the same project, another namespace of the actor's; see `NamespaceQuerySet.other_name`.
+    other_name: str = ""
     as_of: datetime | None = None
 
     @property
@@ -156,7 +158,11 @@ def _rows(scope: Scope, wanted: Wanted, values: dict[Any, Any], nearest: _Neares
     if is_plain:
         in_project = scope.project is not None
         statement = _plain_statement(in_project=in_project, has_alternatives=has_alternatives, nearest=nearest)
-        values = values | {_ANY_OWNER: scope.actor.owner_id, _ANY_PROJECT: scope.project}
+        values = values | {
+            _ANY_OWNER: scope.actor.owner_id,
+            _ANY_PROJECT: scope.project,
+            _ANY_OTHER_NAME: scope.other_name,
+        }
     else:
         statement = _statement(scope, wanted.far, has_alternatives=has_alternatives, nearest=nearest)
     # The index of one owner serves a plan that knows the owner, and namespaces are many or few rows: nothing prepared.
@@ -180,7 +186,7 @@ def _namespaces_of(scope: Scope) -> list[UUID]:
     """The actor's own namespaces that make up the project, none without one."""
     if scope.project is None:
         return []
-    own = Namespace.objects.filter(owner_id=scope.actor.owner_id, name__in=[scope.project, PERSONAL])
+    own = Namespace.objects.filter(owner_id=scope.actor.owner_id, name__in=[scope.project, scope.other_name, PERSONAL])
     return list(own.values_list("id", flat=True))
 
 
@@ -211,14 +217,14 @@ class _Sql:
 
 
 # What stands for the owner and the project while the ORM makes the plain statement.
-_ANY_OWNER, _ANY_PROJECT = 0, "the project"
+_ANY_OWNER, _ANY_PROJECT, _ANY_OTHER_NAME = 0, "the project", "its other name"
 
 
 @cache
 def _plain_statement(*, in_project: bool, has_alternatives: bool, nearest: _Nearest = _Nearest.BY_SCAN) -> _Sql:
     """Of one's own memories without filters, for any owner: building it takes the ORM as long as all else here."""
     anybody = Actor.of(User(pk=_ANY_OWNER), door="rest")
-    scope = Scope(anybody, (), project=_ANY_PROJECT if in_project else None)
+    scope = Scope(anybody, (), project=_ANY_PROJECT if in_project else None, other_name=_ANY_OTHER_NAME)
     return _statement(scope, None, has_alternatives=has_alternatives, nearest=nearest)
 
 
@@ -434,7 +440,7 @@ def _within(arm: MemoryQuerySet, scope: Scope) -> MemoryQuerySet:
     named = fields_named(scope.filters)
     rows = arm.searchable(as_of=scope.as_of, any_state="state" in named, any_standing="standing" in named)
     if scope.project is not None:
-        rows = rows.in_project(scope.actor, scope.project)
+        rows = rows.in_project(scope.actor, scope.project, scope.other_name)
     return rows if scope.filters == EVERYTHING else rows.filter(to_q(scope.filters, scope.actor.owner_id))
 
 

@@ -25,7 +25,7 @@ from accounts.actors import Actor, acting_as
 from mem0stack.lib import disk, valkey
 from mem0stack.lib.bulk import insert_many
 from mem0stack.lib.metrics import OUTBOX_DELIVERIES
-from memories.models import OutboxDelivery, OutboxEvent
+from memories.models import OutboxDelivery, OutboxEvent, Relation
 
 log = structlog.get_logger(__name__)
 
@@ -329,6 +329,15 @@ def _forget_nudge(owner_id: int) -> None:
 
 def _nudged(owner_id: int) -> str:
     return valkey.key("outbox-nudged", owner_id)
+
+
+def event_of(relation: Relation, event: str) -> NewEvent:
+    """What consumers learn of a relation that was made or taken away: all of it, since then there is no row to read."""
+    ends = {"source_id": str(relation.source_id), "target_id": str(relation.target_id)}
+    return NewEvent(
+        kind="relation",
+        payload={"relation_id": str(relation.id), "event": event, "relation": relation.relation} | ends,
+    )
 
 
 def event_for(memory_id: UUID, event: str, **numbers: int) -> NewEvent:

@@ -1,5 +1,6 @@
 """Which rows a caller may see. Row-level security in PostgreSQL says the same beneath; each alone would be enough."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -26,9 +27,21 @@ def name_in_anothers_space(namespace: str) -> tuple[str, str] | None:
     """For `alice/name`: Alice, and her namespace's name. `host.tld/owner/repo` is a git remote and nobody's, or a user
     named like the host could draw into his space what others write to that project."""
     owner_name, slash, name = namespace.partition("/")
-    if not slash or ("." in owner_name and "/" in name):
+    if not slash or _is_remote(namespace):
         return None
     return owner_name, name
+
+
+def folder_of(namespace: str) -> str:
+    """The bare name that a project goes by where nobody knows its remote: `shop` for `github.com/acme/shop` and for
+    `shop`. "" for what has none: `personal`, and what is somebody else's."""
+    folder = namespace.rpartition("/")[2] if _is_remote(namespace) else namespace
+    return "" if "/" in folder or folder == "personal" else folder
+
+
+def _is_remote(namespace: str) -> bool:
+    host, _, path = namespace.partition("/")
+    return "." in host and "/" in path
 
 
 # Two filters, for the order of their values: within one Django sorts them by name.
@@ -36,6 +49,14 @@ _named_by_id = prepared.Rows(
     lambda owner_id, pk: _rows("Memory").filter(owner_id__in=[owner_id]).filter(id__in=[pk]).with_names(),
     0,
     UUID(int=0),
+)
+_named_alike = prepared.Rows(
+    lambda owner_id, folder, ending: (
+        _rows("Namespace").filter(owner_id=owner_id).filter(Q(name=folder) | Q(name__endswith=ending.removeprefix("%")))
+    ).values_list("name"),
+    0,
+    "folder",
+    "%ending",
 )
 _received = prepared.Rows(
     lambda user_id: _rows("Share").received_by_user(user_id).values_list("owner_id", "memory_id", "namespace_id"), 0
@@ -48,6 +69,25 @@ class ReceivedShare(NamedTuple):
     owner_id: int
     memory_id: UUID | None
     namespace_id: UUID | None
+
+
+class NamespaceQuerySet(models.QuerySet[Any]):
+    def other_name(self, owner_id: int, project: str) -> str:
+        """The owner's other namespace that is the same project, or "": of the bare name of a folder the one remote that
+        ends in it, of that remote the bare name.
+
+        Where a second remote of the owner's ends so too, nobody can say which one the bare name means, and it stands
+        alone. One query.
+        """
+        folder = folder_of(project)
+        if not folder:
+            return ""
+        ending = "%/" + re.sub(r"([\\%_])", r"\\\1", folder)
+        alike = {name for (name,) in _named_alike.fetch(owner_id, folder, ending) if folder_of(name) == folder}
+        remotes = alike - {folder, project}
+        if project != folder:
+            return folder if folder in alike and not remotes else ""
+        return remotes.pop() if len(remotes) == 1 else ""
 
 
 class ShareQuerySet(models.QuerySet[Any]):
@@ -168,14 +208,14 @@ class MemoryQuerySet(models.QuerySet[Any]):
         # What is superseded today was current then, if its validity says so; what was not known yet was not known.
         return rows.exclude(standing="rejected").filter(Q(valid_from__isnull=False) | Q(created_at__lte=as_of))
 
-    def in_project(self, actor: Actor, name: str) -> "MemoryQuerySet":
-        """A project's memories and the actor's `personal` ones.
+    def in_project(self, actor: Actor, name: str, other_name: str = "") -> "MemoryQuerySet":
+        """A project's memories, also those under its `other_name`, and the actor's `personal` ones.
 
         Two people's namespaces of one name are one project (its name is the git remote), so what others share under
         the same name is in it. `alice/name` means Alice's alone.
         """
         namespaces = _rows("Namespace")
-        mine = namespaces.filter(owner_id=actor.owner_id, name__in=[name, "personal"])
+        mine = namespaces.filter(owner_id=actor.owner_id, name__in=[name, other_name, "personal"])
         condition = Q(owner_id=actor.owner_id, namespace_id__in=mine.values("id"))
         theirs = namespaces.exclude(owner_id=actor.owner_id)
         named = Q(name=name)

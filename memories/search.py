@@ -27,7 +27,7 @@ from memories.embedding_spaces import FarQuery
 from memories.embeddings import embed_query
 from memories.expansion import Expanded
 from memories.filters import EVERYTHING, Filter
-from memories.models import AccessAction, Memory, Share
+from memories.models import AccessAction, Memory, Namespace, Share
 from memories.providers import ProviderAway
 from memories.querysets import MemoryQuerySet
 from memories.ranking import Pool, Question, Ranked, Signal
@@ -94,7 +94,7 @@ def search(
     # Before the transaction: it holds database work only.
     far, degraded = _far(query)
     with acting_as(actor):
-        scope = Scope(actor, Share.objects.received(actor), filters=filters, project=project, as_of=as_of)
+        scope = _scope(actor, filters, project, as_of)
         found = _pool(scope, question, far, at_least=top_k)
         with SEARCH_STAGE_SECONDS.labels("rank").time():
             ranked = ranking.current().rank(question, found)
@@ -153,6 +153,13 @@ def _project(actor: Actor, namespace: str | None) -> str | None:
     return name
 
 
+def _scope(actor: Actor, filters: Filter, project: str | None, as_of: datetime | None) -> Scope:
+    """Where to search: what the actor received, and by which names the project goes, is looked up now."""
+    other_name = Namespace.objects.all().other_name(actor.owner_id, project) if project else ""
+    received = Share.objects.received(actor)
+    return Scope(actor, received, filters=filters, project=project, other_name=other_name, as_of=as_of)
+
+
 def pool(
     actor: Actor,
     query: str,
@@ -164,7 +171,7 @@ def pool(
     """What `search` would rank, and by which question: for fitting the weights. The local tier alone."""
     question = _question(actor, query, asked_at)
     with acting_as(actor):
-        scope = Scope(actor, Share.objects.received(actor), filters=filters, project=_project(actor, namespace))
+        scope = _scope(actor, filters, _project(actor, namespace), None)
         return question, _pool(scope, question, None, at_least=0)
 
 

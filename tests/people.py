@@ -176,7 +176,7 @@ def fill(owner: Person, grantee: Person) -> Space:
     services.update(actor, space.memories["expired"], {"expires_at": timezone.now() - timedelta(seconds=1)})
     services.delete(actor, space.memories["deleted"])
     older = services.add(actor, NewMemory(content=f"{space.word('hidden', 'content')} of old"))
-    services.update(actor, older.memory_id, {"superseded_by": space.memories["hidden"]})
+    services.link(actor, space.memories["hidden"], older.memory_id, "supersedes")
     space.shares["lone"] = services.share(actor, grantee=grantee.name, memory_id=space.memories["lone"])[0].pk
     space.shares["open"] = services.share(actor, grantee=grantee.name, namespace=space.word("open", "namespace"))[0].pk
     with acting_as(Actor.system("test: staff looks")):
@@ -187,6 +187,7 @@ def fill(owner: Person, grantee: Person) -> Space:
     of_old, _ = EmbeddingSpace.objects.get_or_create(kind="openai", model="of old", dimensions=2, state="retired")
     with acting_as(actor):
         names = {pk: place for place, pk in space.memories.items()}
+        names |= {older.memory_id: "older"}
         space.relations |= {
             f"hidden from {names[r.target_id]}": r.pk for r in Relation.objects.filter(owner_id=owner.id)
         }

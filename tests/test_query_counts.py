@@ -59,6 +59,16 @@ CALLS: dict[str, Call] = {
     "operations": lambda alice, ids: alice.get("operations/", {"state": "waiting"}),
     "operation": lambda alice, ids: alice.get(f"operations/{ids['operation']}/"),
     "relations": lambda alice, ids: alice.get("relations/", {"source": ids["memory"]}),
+    "relation, made": lambda alice, ids: alice.post(
+        "relations/", {"source": ids["memory"], "relation": "depends_on", "target": ids["another"]}
+    ),
+    "relation, made and superseded by": lambda alice, ids: alice.post(
+        "relations/", {"source": ids["memory"], "relation": "supersedes", "target": ids["another"]}
+    ),
+    "relation, known already": lambda alice, ids: alice.post(
+        "relations/", {"source": ids["third"], "relation": "relates_to", "target": ids["memory"]}
+    ),
+    "relation, taken back": lambda alice, ids: alice.delete(f"relations/{ids['relation']}/"),
     "entities": lambda alice, ids: alice.get("entities/", {"q": "one", "kind": "path"}),
     "entity": lambda alice, ids: alice.get(f"entities/{ids['entity']}/"),
     "memory, added with entities": lambda alice, ids: alice.post(
@@ -75,6 +85,8 @@ CALLS: dict[str, Call] = {
     ),
     "all deleted": lambda alice, ids: alice.delete("memories/?all=true"),
     "all counted": lambda alice, ids: alice.delete("memories/?all=true&dry_run=true"),
+    "digest": lambda alice, ids: alice.get("digest/"),
+    "digest, a project": lambda alice, ids: alice.get("digest/", {"namespace": "team"}),
     "search": lambda alice, ids: alice.post("search/", {"query": "one"}),
     "search, a project": lambda alice, ids: alice.post("search/", {"query": "one", "namespace": "team"}),
     "search, expanded and filtered": lambda alice, ids: alice.post(
@@ -117,7 +129,8 @@ def ids(alice: Caller) -> dict[str, str]:
     bob.post("shares/", {"grantee": "alice", "namespace": "his"})
     memory = alice.remember("One.", tags=["t"], categories=["c"], app="a")
     another = alice.remember("One of a team.", namespace="team", run_id="r", infer=True)
-    alice.remember("Written down in docs/one.md.")
+    third = alice.remember("Written down in docs/one.md.")
+    said = {"source": memory["id"], "relation": "relates_to", "target": third["id"]}
     deleted = alice.remember("Gone.")
     alice.delete(f"memories/{deleted['id']}/")
     return {
@@ -125,6 +138,8 @@ def ids(alice: Caller) -> dict[str, str]:
         "another": another["id"],
         "operation": another["operation"],
         "deleted": deleted["id"],
+        "third": third["id"],
+        "relation": alice.post("relations/", said).json()["id"],
         "share": alice.post("shares/", {"grantee": "bob", "namespace": "team"}).json()["id"],
         "category": alice.get("categories/").json()["results"][0]["id"],
         "app": alice.get("apps/").json()["results"][0]["id"],

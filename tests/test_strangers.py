@@ -281,6 +281,30 @@ def _(alices: Space) -> list[Call]:
     return [Call(f"relations/{query}", charlie=200) for query in queries]
 
 
+@case("POST", "relations/")
+def _(alices: Space) -> list[Call]:
+    ids = alices.memories
+    key = {"idempotency_key": alices.word("hidden", "idempotency")}
+
+    def said(source: str, relation: str, target: str) -> dict[str, Any]:
+        return {"source": ids[source], "relation": relation, "target": ids[target]}
+
+    return [
+        Call("relations/", said("hidden", "supersedes", "open")),
+        Call("relations/", said("open", "supersedes", "hidden"), bob=403),
+        Call("relations/", said("open", "relates_to", "lone"), bob=403),
+        Call("relations/", said("open", "relates_to", "deleted"), bob=403),
+        Call("relations/", said("open", "relates_to", "archived"), bob=403, limited=201, limited_may_write=True),
+        Call("relations/", said("hidden", "derived_from", "lone"), charlie=400),
+        Call("relations/", said("hidden", "contradicts", "lone") | key, limited=409),
+    ]
+
+
+@case("DELETE", "relations/<uuid:relation_id>/")
+def _(alices: Space) -> list[Call]:
+    return [Call(f"relations/{relation_id}/") for relation_id in alices.relations.values()]
+
+
 @case("GET", "entities/")
 def _(alices: Space) -> list[Call]:
     hidden = alices.memories["hidden"]
@@ -314,6 +338,20 @@ def _(alices: Space) -> list[Call]:
         Call("search/", asked | {"as_of": timezone.now().isoformat()}, charlie=200),
     ]  # fmt: skip
     return calls
+
+
+@case("GET", "digest/")
+def _(alices: Space) -> list[Call]:
+    hidden, opened, owner = alices.word("hidden", "namespace"), alices.word("open", "namespace"), alices.owner.name
+    return [
+        Call("digest/?max_chars=100000", charlie=200),
+        Call(f"digest/?namespace={hidden}", charlie=200, limited=403),
+        Call(f"digest/?namespace={opened}", charlie=200),
+        Call(f"digest/?namespace={owner}/{hidden}", charlie=200, limited=403),
+        Call(f"digest/?namespace={owner}/{opened}", charlie=200, limited=403),
+        Call("digest/?namespace=personal", charlie=200, limited=403),
+        Call(f"digest/?owner={owner}", charlie=400),
+    ]
 
 
 @case("GET", "shares/")
@@ -550,6 +588,8 @@ def alices(people: People) -> Space:
         ("POST", "memories/batch/", {"operations": [{"op": "delete", "id": "{}"}]}, "memories"),
         ("POST", "memories/batch/", {"operations": [{"op": "delete", "id": "{}"}], "atomic": True}, "memories"),
         ("POST", "shares/", {"grantee": "bob", "memory": "{}"}, "memories"),
+        ("POST", "relations/", {"source": "{}", "relation": "part_of", "target": str(UUID(int=1))}, "memories"),
+        ("DELETE", "relations/{}/", None, "relations"),
         ("GET", "shares/{}/", None, "shares"),
         ("DELETE", "shares/{}/", None, "shares"),
         ("GET", "categories/{}/", None, "categories"),

@@ -82,3 +82,17 @@ class Unavailable(Mem0Error):
 
     code = "unavailable"
     status = 503
+
+
+class TookTooLong(Mem0Error):
+    """A statement or a call reached its deadline."""
+
+    code = "timeout"
+    status = 503
+
+
+class RateLimited(Mem0Error):
+    """The key's calls of this minute are used up; the sentence says for how many seconds."""
+
+    code = "rate_limited"
+    status = 429

@@ -33,10 +33,12 @@ class Page:
 
 
 @dataclass(frozen=True)
-class _Cursor:
+class Cursor:
+    """A place in a list: beyond the row with this value and primary key."""
+
     value: Any
     pk: str
-    backwards: bool
+    backwards: bool = False
 
 
 def paginate(request: Request, arms: Sequence[QuerySet[Any]], *, orders: Sequence[str]) -> Page:
@@ -47,14 +49,32 @@ def paginate(request: Request, arms: Sequence[QuerySet[Any]], *, orders: Sequenc
     reads at most a page from its own index. Raises InvalidArgument.
     """
     order = _order(request, orders)
-    size = page_size(request)
-    cursor = _read_cursor(request, order)
+    # A cursor is a place in one list: in another one its time and id would silently mean some other place.
+    given, place = request.query_params.get("cursor"), request.path
+    cursor = None if given is None else unseal(given, order, place=place)
+    rows, more = cut(arms, order=order, size=page_size(request), cursor=cursor)
+    backwards = cursor is not None and cursor.backwards
+
+    def address(row: Any, *, back: bool) -> str:
+        sealed = seal(row, order, place=place, backwards=back)
+        return replace_query_param(remove_query_param(request.build_absolute_uri(), "cursor"), "cursor", sealed)
+
+    return Page(
+        rows=rows,
+        next=address(rows[-1], back=False) if rows and (more or backwards) else None,
+        previous=address(rows[0], back=True) if rows and (more if backwards else cursor is not None) else None,
+    )
+
+
+def cut(
+    arms: Sequence[QuerySet[Any]], *, order: str, size: int, cursor: Cursor | None = None
+) -> tuple[list[Any], bool]:
+    """`size` rows of the union of `arms` from the cursor on, in the asked order, and whether there are more."""
     descending = order.startswith("-")
     column = order.removeprefix("-")
     backwards = cursor is not None and cursor.backwards
     falling = descending != backwards
     sign = "-" if falling else ""
-
     parts = []
     for arm in arms:
         part = arm.order_by(f"{sign}{column}", f"{sign}pk")
@@ -65,13 +85,33 @@ def paginate(request: Request, arms: Sequence[QuerySet[Any]], *, orders: Sequenc
     rows, more = merged[:size], len(merged) > size
     if backwards:
         rows.reverse()
-    return Page(
-        rows=rows,
-        next=_address(request, order, rows[-1], backwards=False) if rows and (more or backwards) else None,
-        previous=_address(request, order, rows[0], backwards=True)
-        if rows and (more if backwards else cursor is not None)
-        else None,
-    )
+    return rows, more
+
+
+def seal(row: Any, order: str, *, place: str, backwards: bool = False) -> str:
+    """The cursor beyond this row, signed, for one list alone, which `place` names."""
+    value = getattr(row, order.removeprefix("-"))
+    stamp = value.isoformat() if isinstance(value, datetime) else value
+    return signing.dumps([order, stamp, str(row.pk), int(backwards)], salt=f"{_SALT} {place}")
+
+
+def unseal(given: str, order: str, *, place: str) -> Cursor:
+    """The cursor that `seal` signed. Raises InvalidArgument for anything else."""
+    try:
+        stamped_order, value, pk, backwards = signing.loads(given, salt=f"{_SALT} {place}")
+    except (signing.BadSignature, ValueError) as error:
+        raise InvalidArgument(
+            "This cursor is not one of ours. Take it from the end of a page of the same list.",
+            errors={"cursor": ["invalid"]},
+        ) from error
+    if stamped_order != order:
+        raise InvalidArgument(
+            f"This cursor belongs to the order {stamped_order}. Keep `order` while paging.",
+            errors={"cursor": ["order"]},
+        )
+    if isinstance(value, str) and order.endswith("_at"):
+        value = datetime.fromisoformat(value)
+    return Cursor(value=value, pk=pk, backwards=bool(backwards))
 
 
 def page_size(request: Request) -> int:
@@ -90,42 +130,9 @@ def _order(request: Request, orders: Sequence[str]) -> str:
     return order
 
 
-def _beyond(column: str, cursor: _Cursor, falling: bool) -> Q:
+def _beyond(column: str, cursor: Cursor, falling: bool) -> Q:
     # The first condition bounds the index scan, the second breaks ties; an OR alone would read the whole index.
     strict, loose = ("lt", "lte") if falling else ("gt", "gte")
     past_value = Q(**{f"{column}__{strict}": cursor.value})
     past_id = Q(**{column: cursor.value, f"pk__{strict}": cursor.pk})
     return Q(**{f"{column}__{loose}": cursor.value}) & (past_value | past_id)
-
-
-def _address(request: Request, order: str, row: Any, *, backwards: bool) -> str:
-    value = getattr(row, order.removeprefix("-"))
-    stamp = value.isoformat() if isinstance(value, datetime) else value
-    cursor = signing.dumps([order, stamp, str(row.pk), int(backwards)], salt=_salt(request))
-    return replace_query_param(remove_query_param(request.build_absolute_uri(), "cursor"), "cursor", cursor)
-
-
-def _salt(request: Request) -> str:
-    # A cursor is a place in one list: in another one its time and id would silently mean some other place.
-    return f"{_SALT} {request.path}"
-
-
-def _read_cursor(request: Request, order: str) -> _Cursor | None:
-    given = request.query_params.get("cursor")
-    if given is None:
-        return None
-    try:
-        stamped_order, value, pk, backwards = signing.loads(given, salt=_salt(request))
-    except (signing.BadSignature, ValueError) as error:
-        raise InvalidArgument(
-            "This cursor is not one of ours. Take it from a page's `next` or `previous`.",
-            errors={"cursor": ["invalid"]},
-        ) from error
-    if stamped_order != order:
-        raise InvalidArgument(
-            f"This cursor belongs to the order {stamped_order}. Keep `order` while paging.",
-            errors={"cursor": ["order"]},
-        )
-    if isinstance(value, str) and order.endswith("_at"):
-        value = datetime.fromisoformat(value)
-    return _Cursor(value=value, pk=pk, backwards=bool(backwards))

@@ -11,6 +11,7 @@ from django.conf import settings
 from rest_framework import parsers, renderers, serializers
 from rest_framework.exceptions import ParseError
 from rest_framework.fields import empty
+from rest_framework.request import Request
 
 from mem0stack.lib.errors import InvalidArgument, TooLarge
 
@@ -177,6 +178,14 @@ def validated(shape: type[serializers.Serializer[Any]], data: Any) -> dict[str, 
 def _reader(shape: type[serializers.Serializer[Any]]) -> serializers.Serializer[Any]:
     """One for every request: it keeps nothing of what it reads, and copying twenty fields takes longer than reading."""
     return shape()
+
+
+def idempotency_key(request: Request, given: dict[str, Any]) -> str | None:
+    """Taken out of what was given, or from the header; the two must not differ."""
+    field, header = given.pop("idempotency_key", None), request.headers.get("Idempotency-Key")
+    if field is not None and header is not None and field != header:
+        raise InvalidArgument("idempotency_key and the header Idempotency-Key differ; send one of them.")
+    return field if field is not None else header
 
 
 def refuse_unknown(params: Mapping[str, Any], known: Collection[str]) -> None:

@@ -1,11 +1,12 @@
-"""What happened to memories, and how they hang together: history, accesses, feedback, relations. Nobody changes it."""
+"""What happened to memories, and how they hang together: history, accesses, feedback, relations. Nobody changes it,
+but a relation that somebody said can be taken back."""
 
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from django.contrib import admin
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
@@ -13,7 +14,9 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 
-from memories.admin.base import OwnedAdmin, as_uuid, chosen_owner, pretty
+from mem0stack.lib.errors import Mem0Error
+from memories import services
+from memories.admin.base import OwnedAdmin, as_uuid, chosen_owner, in_space_of, pretty
 from memories.models import AccessLog, Feedback, Memory, MemoryHistory, Relation
 
 
@@ -80,6 +83,21 @@ class RelationAdmin(OwnedAdmin):
     fields = ("created_at", "source_link", "relation", "target_link", "owner", "id")
     readonly_fields = ("source_link", "target_link")
     filters_within_owner = (("relation", ChoicesDropdownFilter),)
+    actions = ("take_back",)
+
+    def has_take_back_permission(self, request: HttpRequest) -> bool:
+        return self.may(request, "delete")
+
+    @admin.action(description="Take them back; their memories stay", permissions=["take_back"])
+    def take_back(self, request: HttpRequest, relations: QuerySet[Relation]) -> None:
+        done, refusals = 0, []
+        for relation in relations.select_related("owner").order_by("id"):
+            try:
+                services.unlink(in_space_of(relation.owner, request), relation.id)
+                done += 1
+            except Mem0Error as error:
+                refusals.append(error.detail)
+        self.report(request, done, "taken back", refusals)
 
     def condition(self, request: HttpRequest, term: str) -> Q:
         one = as_uuid(term)

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from django.http import HttpRequest
 from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -16,7 +15,7 @@ from accounts.authentication import actor_of
 from accounts.models import Scope
 from mem0stack.lib.errors import Forbidden, InvalidArgument, Mem0Error, NotFound, NothingValid
 from mem0stack.lib.pagination import paginate
-from mem0stack.lib.rest import first_sentence, refuse_unknown, validated
+from mem0stack.lib.rest import first_sentence, idempotency_key, refuse_unknown, validated
 from mem0stack.lib.schema import PAGE_PARAMETERS, page_of, page_parameters
 from memories import access, near_duplicates, services
 from memories.api import listing, shapes
@@ -59,7 +58,7 @@ class Memories(APIView):
         """Remember one thing, or the messages of a conversation."""
         actor = actor_of(request)
         given = validated(shapes.AddShape, request.data)
-        key = _idempotency_key(request, given)
+        key = idempotency_key(request, given)
         infer = given.pop("infer", False)
         if "messages" in given:
             written = services.add_many(actor, _messages(given, key), infer=infer, idempotency_key=key)
@@ -95,7 +94,7 @@ class OneMemory(APIView):
         """Change the given fields."""
         actor = actor_of(request)
         changes = validated(shapes.UpdateShape, request.data)
-        key = _idempotency_key(request, changes)
+        key = idempotency_key(request, changes)
         options = {name: changes.pop(name) for name in ("expected_version", "allow_secret") if name in changes}
         if not changes:
             raise _nothing_to_change()
@@ -108,7 +107,7 @@ class OneMemory(APIView):
     def delete(self, request: Request, memory_id: UUID) -> Response:
         """Delete a memory; it can be restored for 30 days."""
         version = listing.read_version(request.query_params)
-        key = _idempotency_key(request, {})
+        key = idempotency_key(request, {})
         written = services.delete(actor_of(request), memory_id, expected_version=version, idempotency_key=key)
         return Response({"id": written.memory_id, "event": written.event})
 
@@ -117,7 +116,7 @@ class Restore(APIView):
     @extend_schema(operation_id="memories_restore", request=None, responses=shapes.MemoryReply)
     def post(self, request: Request, memory_id: UUID) -> Response:
         """Bring a deleted memory back."""
-        services.restore(actor_of(request), memory_id, idempotency_key=_idempotency_key(request, {}))
+        services.restore(actor_of(request), memory_id, idempotency_key=idempotency_key(request, {}))
         return Response(_one(actor_of(request), memory_id))
 
 
@@ -175,7 +174,7 @@ class GiveFeedback(APIView):
         """Say that a memory is useful, wrong or outdated; the reply shows what became of it."""
         actor = actor_of(request)
         given = validated(shapes.FeedbackShape, request.data)
-        key = _idempotency_key(request, given)
+        key = idempotency_key(request, given)
         said = services.give_feedback(actor, memory_id, **given, idempotency_key=key)
         memory = _one(actor, memory_id, even_deleted=True)
         return Response({"id": said, "verdict": given["verdict"], "memory": memory}, status=201)
@@ -186,7 +185,7 @@ class Batch(APIView):
     def post(self, request: Request) -> Response:
         """Up to 1,000 additions, changes and deletions in one transaction; what cannot be done says why."""
         given = validated(shapes.BatchShape, request.data)
-        key = _idempotency_key(request, given)
+        key = idempotency_key(request, given)
         atomic = given.get("atomic", False)
         read = [_step(raw) for raw in given["operations"]]
         bad = {place: one for place, one in enumerate(read) if isinstance(one, Refused)}
@@ -301,10 +300,10 @@ def _nothing_to_change() -> InvalidArgument:
     return InvalidArgument("Name what to change: content, tags, metadata, state, ...")
 
 
-def _messages(given: Mapping[str, Any], idempotency_key: str | None) -> list[NewMemory]:
+def _messages(given: Mapping[str, Any], key: str | None) -> list[NewMemory]:
     """One memory for each message that is not a system one, in one run, in their order."""
     shared = {name: value for name, value in given.items() if name != "messages"}
-    shared["run_id"] = shared.get("run_id") or services.new_run_id(idempotency_key)
+    shared["run_id"] = shared.get("run_id") or services.new_run_id(key)
     return [
         NewMemory(
             content=message["content"], kind=Kind.MESSAGE, speaker=message.get("name") or message["role"], **shared
@@ -312,14 +311,6 @@ def _messages(given: Mapping[str, Any], idempotency_key: str | None) -> list[New
         for message in given["messages"]
         if message["role"] != "system"
     ]
-
-
-def _idempotency_key(request: Request | HttpRequest, given: dict[str, Any]) -> str | None:
-    """From the body's field or the header; the two must not differ."""
-    field, header = given.pop("idempotency_key", None), request.headers.get("Idempotency-Key")
-    if field is not None and header is not None and field != header:
-        raise InvalidArgument("idempotency_key and the header Idempotency-Key differ; send one of them.")
-    return field if field is not None else header
 
 
 def _step(raw: Mapping[str, Any]) -> Step | Refused:

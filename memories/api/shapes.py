@@ -21,6 +21,7 @@ from memories.models import (
     Verdict,
 )
 from memories.search import MAX_EXPAND, MAX_QUERY, MAX_TOP_K
+from memories.services.linking import BY_HAND
 from memories.services.once import MAX_KEY
 from memories.services.writing import MAX_BATCH
 from memories.texts import MAX_CATEGORIES, MAX_CONTENT, MAX_TAG, MAX_TAGS
@@ -179,6 +180,14 @@ class ShareShape(StrictSerializer):
         return attrs
 
 
+class LinkShape(StrictSerializer):
+    # DRF takes fields out of the class; `source` of a field itself stays.
+    source = Uuid(help_text="The memory that the relation is said of.")  # type: ignore[assignment]
+    relation = serializers.ChoiceField(choices=BY_HAND)
+    target = Uuid()
+    idempotency_key = Text(required=False, max_length=MAX_KEY)
+
+
 class CategoryShape(StrictSerializer):
     name = Text(max_length=LABEL_LENGTH)
     description = Text(max_length=500, required=False, allow_blank=True)
@@ -277,6 +286,11 @@ class EntityMemoriesReply(serializers.Serializer[Any]):
     next = serializers.URLField(allow_null=True)
     previous = serializers.URLField(allow_null=True)
     results = MemoryReply(many=True)
+
+
+class DigestReply(serializers.Serializer[Any]):
+    results = MemoryReply(many=True)
+    left_out = serializers.IntegerField(help_text="How many more there would be; at most 500 are counted.")
 
 
 class FeedbackReply(serializers.Serializer[Any]):

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from memories.api import entities, native, operations, relations, spaces
+from memories.api import digests, entities, native, operations, relations, spaces
 
 urlpatterns = [
     path("memories/", native.Memories.as_view(), name="memories"),
@@ -18,6 +18,8 @@ urlpatterns = [
     path("operations/", operations.Operations.as_view(), name="operations"),
     path("operations/<uuid:operation_id>/", operations.OneOperation.as_view(), name="operation"),
     path("relations/", relations.Relations.as_view(), name="relations"),
+    path("relations/<uuid:relation_id>/", relations.OneRelation.as_view(), name="relation"),
+    path("digest/", digests.OneDigest.as_view(), name="digest"),
     path("search/", native.Search.as_view(), name="search"),
     path("shares/", spaces.Shares.as_view(), name="shares"),
     path("shares/<uuid:share_id>/", spaces.OneShare.as_view(), name="share"),

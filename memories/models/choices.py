@@ -37,10 +37,18 @@ class Event(models.TextChoices):
     REJECT = "REJECT"
     MERGE = "MERGE"
     SHARE = "SHARE"
+    LINK = "LINK"
+    UNLINK = "UNLINK"
 
 
 class RelationKind(models.TextChoices):
-    DERIVED_FROM = "derived_from"  # the source says so
+    DERIVED_FROM = "derived_from"  # the target says so: written with what was inferred, never by hand
+    RELATES_TO = "relates_to"
+    SUPERSEDES = "supersedes"
+    CONTRADICTS = "contradicts"
+    DEPENDS_ON = "depends_on"
+    CAUSED_BY = "caused_by"
+    PART_OF = "part_of"
 
 
 class OperationKind(models.TextChoices):

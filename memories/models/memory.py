@@ -9,7 +9,8 @@ from uuid_utils.compat import uuid7
 
 from memories.models.choices import Event, Kind, Standing, State
 from memories.models.fields import DIMENSIONS, LABEL_LENGTH, NAME_LENGTH, inner_key, owner_key, user_key
-from memories.querysets import MemoryQuerySet
+from memories.models.worth import WORTH_SHOWING, worth
+from memories.querysets import MemoryQuerySet, NamespaceQuerySet
 
 
 class Namespace(models.Model):
@@ -19,6 +20,8 @@ class Namespace(models.Model):
     owner = owner_key()
     name = models.CharField(max_length=NAME_LENGTH)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = NamespaceQuerySet.as_manager()
 
     class Meta:
         constraints = (
@@ -142,6 +145,16 @@ class Memory(models.Model):
             models.Index(fields=["owner", "-updated_at", "-id"], name="memory_by_update"),
             models.Index(fields=["owner", "-event_at", "-id"], name="memory_by_event"),
             models.Index(fields=["owner", "short_id"], name="memory_by_short_id"),
+            models.Index(
+                "owner",
+                "namespace",
+                worth().desc(),
+                F("created_at").desc(),
+                F("id").desc(),
+                name="memory_by_worth",
+                condition=WORTH_SHOWING,
+            ),
+            models.Index(fields=["owner", "-pinned_at"], name="memory_pinned", condition=Q(pinned_at__isnull=False)),
             models.Index(fields=["owner", "namespace", "created_at"], name="memory_by_namespace"),
             models.Index(
                 fields=["owner", "namespace", "run_id", "seq"], name="memory_by_run", condition=Q(run_id__isnull=False)

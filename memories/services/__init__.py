@@ -5,6 +5,7 @@ its terms, its history and its outbox event commit together or not at all. No mo
 """
 
 from memories.services.feedback import give_feedback
+from memories.services.linking import link, unlink
 from memories.services.organising import add_category, delete_category, set_app_active
 from memories.services.outcomes import NewMemory, Outcome, Refused, Step, Written
 from memories.services.sharing import share, unshare
@@ -24,10 +25,12 @@ __all__ = [
     "delete_all",
     "delete_category",
     "give_feedback",
+    "link",
     "new_run_id",
     "restore",
     "set_app_active",
     "share",
+    "unlink",
     "unshare",
     "update",
 ]

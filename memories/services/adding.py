@@ -179,7 +179,7 @@ def _space(actor: Actor, namespace: str) -> tuple[Actor, str]:
 
 
 def _add_to_space(owner: Actor, drafts: Sequence[Draft], *, writer: Actor) -> list[Outcome]:
-    namespaces = rows.get_or_create_names(Namespace, owner.owner_id, {draft.namespace for draft in drafts})
+    namespaces = rows.namespaces_for(owner, {draft.namespace for draft in drafts})
     apps = rows.get_or_create_names(App, owner.owner_id, {draft.app for draft in drafts if draft.app})
     rows.get_or_create_names(Category, owner.owner_id, {name for draft in drafts for name in draft.categories})
     outcomes: dict[UUID, Outcome] = {}

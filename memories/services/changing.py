@@ -23,7 +23,6 @@ from memories.models import (
     Memory,
     MemoryCategory,
     MemoryHistory,
-    Namespace,
     Standing,
     State,
 )
@@ -57,7 +56,7 @@ def take_locks(actor: Actor, steps: Sequence[Step]) -> None:
     found = lock_rows(actor, ids)
     changes = [step.changes for step in steps if step.memory_id in found]
     namespaces = {change["namespace"] for change in changes if "namespace" in change}
-    rows.get_or_create_names(Namespace, actor.owner_id, {name for name in namespaces if actor.may_use(name)})
+    rows.namespaces_for(actor, {name for name in namespaces if actor.may_use(name)})
     categories = {name for change in changes for name in change.get("categories", ())}
     rows.get_or_create_names(Category, actor.owner_id, categories)
 
@@ -268,7 +267,7 @@ def _columns(actor: Actor, memory: Memory, changes: Mapping[str, Any]) -> dict[s
     if "namespace" in values:
         name = values.pop("namespace")
         actor.require_namespace(name)
-        values["namespace_id"] = rows.get_or_create_names(Namespace, actor.owner_id, {name})[name].id
+        values["namespace_id"] = rows.namespaces_for(actor, {name})[name].id
     if "superseded_by" in values:
         successor = values.pop("superseded_by")
         if successor is not None:

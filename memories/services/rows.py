@@ -17,10 +17,11 @@ from mem0stack.lib import prepared
 from mem0stack.lib.bulk import as_json, insert_many
 from mem0stack.lib.errors import Forbidden, NotFound
 from mem0stack.lib.metrics import WRITES
-from memories import texts
+from memories import outbox, texts
 from memories.entities import Found, entities_of
 from memories.lexical import document_terms, tag_term
-from memories.models import App, Category, Memory, MemoryCategory, MemoryHistory, Namespace, Relation
+from memories.models import App, Category, Event, Memory, MemoryCategory, MemoryHistory, Namespace, Relation
+from memories.querysets import folder_of
 
 NamedModel = TypeVar("NamedModel", Namespace, App, Category)
 # Of one memory, aliases included.
@@ -44,7 +45,7 @@ def lock_own(actor: Actor, memory_id: UUID, *, deleted: bool = False) -> Memory:
 def existing_namespace(actor: Actor, name: str) -> Namespace:
     cleaned = texts.clean_namespace(name)
     actor.require_namespace(cleaned)
-    found = Namespace.objects.filter(owner_id=actor.owner_id, name=cleaned).first()
+    found: Namespace | None = Namespace.objects.filter(owner_id=actor.owner_id, name=cleaned).first()
     if found is None:
         raise NotFound(f"There is no namespace {cleaned!r} of yours. Writing a memory to it creates it.")
     return found
@@ -63,6 +64,21 @@ def get_or_create_names(model: type[NamedModel], owner_id: int, names: set[str])
         )
         found = {row.name: row for row in rows.fetch(owner_id, sorted(names))}
     return found
+
+
+def namespaces_for(actor: Actor, names: set[str]) -> dict[str, Namespace]:
+    """Where writes to these names go, by name; made where it is not there yet.
+
+    A bare name that has no namespace means the one remote of the actor's that ends in it, if their key may write there:
+    the same project, seen from a clone that does not know its remote.
+    """
+    known: list[Namespace] = _by_name[Namespace].fetch(actor.owner_id, sorted(names)) if names else []
+    found = {row.name: row for row in known}
+    for name in sorted(names - set(found)):
+        remote = Namespace.objects.all().other_name(actor.owner_id, name) if folder_of(name) == name else ""
+        if remote and actor.may_use(remote):
+            found[name] = Namespace.objects.get(owner_id=actor.owner_id, name=remote)
+    return found | get_or_create_names(Namespace, actor.owner_id, names - set(found))
 
 
 def _named_rows(model: type[Model]) -> prepared.Rows:
@@ -89,14 +105,13 @@ def relate(owner_id: int, relation: str, targets: Mapping[UUID, Collection[UUID]
     """Write that each memory is `relation` its targets; what is known or gone is left out."""
     wanted = {target for some in targets.values() for target in some}
     there = set(Memory.objects.filter(owner_id=owner_id, id__in=wanted).values_list("id", flat=True))
-    insert_many(
-        [
-            Relation(owner_id=owner_id, source_id=source, relation=relation, target_id=target)
-            for source, some in targets.items()
-            for target in sorted(there.intersection(some))
-        ],
-        skip_known=True,
-    )
+    related = [
+        Relation(owner_id=owner_id, source_id=source, relation=relation, target_id=target)
+        for source, some in targets.items()
+        for target in sorted(there.intersection(some))
+    ]
+    new = insert_many(related, skip_known=True)
+    outbox.write(owner_id, [outbox.event_of(one, Event.LINK) for one in related if one.id in new])
 
 
 @dataclass(frozen=True)

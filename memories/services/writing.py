@@ -99,17 +99,19 @@ def batch(
     atomic: bool = False,
     infer: bool = False,
     idempotency_key: str | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> list[Outcome]:
     """Apply up to 1,000 steps in one transaction; one outcome for each, in their order.
 
     Without `atomic` the valid ones commit together and the others are reported; NothingValid is raised when none is
-    valid. With `atomic` the first refusal is raised and nothing is written.
+    valid. With `atomic` the first refusal is raised and nothing is written. `given` is what the caller sent, where the
+    door added to it what another try would add differently: by it an idempotency key knows the request again.
     """
     actor.require(Scope.WRITE)
     if not 1 <= len(steps) <= MAX_BATCH:
         raise InvalidArgument(f"A batch has 1 to {MAX_BATCH} operations; this one has {len(steps)}.")
     return again_after_deadlock(
-        lambda: _batch(actor, steps, atomic=atomic, infer=infer, idempotency_key=idempotency_key)
+        lambda: _batch(actor, steps, atomic=atomic, infer=infer, idempotency_key=idempotency_key, given=given)
     )
 
 
@@ -185,7 +187,13 @@ def delete_all(
 
 
 def _batch(
-    actor: Actor, steps: Sequence[Step], *, atomic: bool, infer: bool, idempotency_key: str | None
+    actor: Actor,
+    steps: Sequence[Step],
+    *,
+    atomic: bool,
+    infer: bool,
+    idempotency_key: str | None,
+    given: Mapping[str, Any] | None,
 ) -> list[Outcome]:
     prepared = _prepare(actor, steps)
     if atomic:
@@ -200,6 +208,8 @@ def _batch(
         return _infer(actor, outcomes) if infer else outcomes
 
     def request() -> Mapping[str, Any]:
+        if given is not None:
+            return given
         # What is refused may not even be JSON; its refusal stands for it.
         asked = [
             one.error.detail if isinstance(one, Refused) else _given(step)

@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from accounts.actors import acting_as
 from accounts.models import Scope
-from mem0stack import health, metrics
-from memories import services
+from mem0stack import metrics
+from memories import parts, services
 from memories.models import OutboxDelivery
 from memories.services import NewMemory
 from tests.people import People
@@ -27,7 +27,7 @@ Figures = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 @pytest.fixture(autouse=True)
 def _ask_anew() -> Iterator[None]:
     yield
-    health._recent.at = metrics._last.at = float("-inf")
+    parts._recent.at = metrics._last.at = float("-inf")
 
 
 def parsed(text: str) -> Figures:
@@ -119,7 +119,7 @@ def test_memories_and_outbox_are_counted_when_somebody_asks(people: People) -> N
 
 @pytest.mark.django_db
 def test_without_the_database_the_rest_is_still_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "recent_parts", lambda: {"database": health.Part("down", 500.0, "Away.")})
+    monkeypatch.setattr(parts, "recent_parts", lambda: {"database": parts.Part("down", 500.0, "Away.")})
     figures = parsed(metrics.page().decode())
     assert figures["mem0_part_up", (("part", "database"),)] == 0
     assert not any(name == "mem0_memories" for name, _ in figures)

@@ -11,9 +11,8 @@ from django.conf import settings
 from django.db import connection
 from django.test import Client, override_settings
 
-from mem0stack import health
 from mem0stack.lib import valkey
-from memories import providers
+from memories import parts, providers
 from memories.providers import ProviderAway
 from memories.tasks import HEARTBEAT, drain_everything
 from tests.running import RunningService
@@ -24,10 +23,10 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def _look_anew() -> Iterator[None]:
     """No answer of the test before, and a worker that was just there."""
-    health._recent.at = float("-inf")
+    parts._recent.at = float("-inf")
     valkey.client().set(HEARTBEAT, 1, ex=30)
     yield
-    health._recent.at = float("-inf")
+    parts._recent.at = float("-inf")
 
 
 @contextmanager
@@ -92,7 +91,7 @@ def test_without_the_worker_it_is_degraded() -> None:
     valkey.client().delete(HEARTBEAT)
     assert ask() == (200, "degraded", {"database": "ok", "cache": "ok", "worker": "down"})
     drain_everything()
-    health._recent.at = float("-inf")
+    parts._recent.at = float("-inf")
     assert ask() == (200, "ok", {"database": "ok", "cache": "ok", "worker": "ok"})
 
 
@@ -104,10 +103,10 @@ def test_a_heartbeat_that_cannot_be_written_stops_no_work(settings: Any) -> None
 
 def test_many_who_ask_look_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
-    real = health.probe_parts
-    monkeypatch.setattr(health, "probe_parts", lambda: looks.append(1) or real())
+    real = parts.probe_parts
+    monkeypatch.setattr(parts, "probe_parts", lambda: looks.append(1) or real())
     # Twenty requests may take longer than the second on a busy machine.
-    monkeypatch.setattr(health, "_GOOD_FOR_S", 60.0)
+    monkeypatch.setattr(parts, "_GOOD_FOR_S", 60.0)
     for _ in range(20):
         assert Client().get("/health/").status_code == 200
     assert len(looks) == 1

@@ -34,6 +34,7 @@ from memories.models import (
     OwnerStatistics,
     OwnerTerm,
     ProviderSettings,
+    Relation,
     Share,
 )
 from memories.search import search
@@ -199,6 +200,7 @@ def test_the_right_to_view_is_no_right_to_change(model: Any, alices: Space) -> N
         (App, "pause", "apps"),
         (Category, "remove", "categories"),
         (Share, "revoke", "shares"),
+        (Relation, "take_back", "relations"),
     ],
 )
 def test_an_action_needs_its_right_whatever_is_sent(model: Any, action: str, group: str, alices: Space) -> None:
@@ -517,12 +519,17 @@ def test_one_is_deleted_from_its_page_and_can_be_restored(staff: Client, alices:
 def test_apps_categories_and_shares_are_changed_by_the_services(staff: Client, alices: Space) -> None:
     act(staff, App, "pause", alices.apps["hidden"])
     act(staff, Category, "remove", alices.categories["hidden"])
+    act(staff, Relation, "take_back", alices.relations["hidden from older"])
+    refused = act(staff, Relation, "take_back", alices.relations["hidden from lone"])
+    assert "derived_from" in told(refused)[0]
     act(staff, Share, "revoke", alices.shares["lone"])
     again = act(staff, Share, "revoke", alices.shares["lone"])
     with acting_as(alices.owner.actor):
         assert not App.objects.get(id=alices.apps["hidden"]).is_active
         assert not Category.objects.filter(id=alices.categories["hidden"]).exists()
         assert Share.objects.get(id=alices.shares["lone"]).revoked_at is not None
+        kept = set(Relation.objects.filter(owner_id=alices.owner.id).values_list("relation", flat=True))
+        assert kept == {"derived_from"}
     assert "ended already" in told(again)[0]
     act(staff, App, "let_write", alices.apps["hidden"])
     with acting_as(alices.owner.actor):

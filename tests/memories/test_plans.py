@@ -16,7 +16,7 @@ from django.db import connection
 
 from accounts.actors import Actor, acting_as
 from mem0stack.lib import prepared
-from memories import near_duplicates, outbox, services
+from memories import digest, near_duplicates, outbox, services, short_ids
 from memories.filters import parse
 from memories.models import Memory
 from memories.search import search
@@ -231,6 +231,20 @@ def _look_at_reading(alice: Person, subtests: pytest.Subtests) -> None:
         assert not plan.sorts_memories
     with subtests.test("one memory"):
         assert plan_of(f"memories/{memory_id}/").scans("memories_memory") < BY_ID
+    for what, call in (  # type: ignore[assignment]
+        ("the digest of a project", lambda: digest.project(actor, "project 2")),
+        ("a profile", lambda: digest.profile(actor)),
+    ):
+        with subtests.test(what):
+            plans = plans_of(actor, call, about='AS "worth"')
+            found = {index for plan in plans for _, index in plan.scans("memories_memory")}
+            assert found == ({"memory_by_worth"} if "project" in what else {"memory_pinned"})
+            assert not any(plan.sorts_memories for plan in plans if "project" in what)
+    with subtests.test("ids, short and whole"):
+        call = lambda: short_ids.resolve(actor, ["0000000a", "0000000b", str(memory_id)])  # noqa: E731
+        [plan] = plans_of(actor, call, about='"short_id" IN')
+        [(_, indexes)] = plan.scans("memories_memory")
+        assert set(indexes.split(", ")) < {"memory_by_short_id", "memory_key", "memories_memory_pkey"}
     with subtests.test("its history"):
         plan = plan_of(f"memories/{memory_id}/history/", "memories_memoryhistory")
         assert plan.scans("memories_memoryhistory") == {("Index Scan", "history_by_memory")}

@@ -459,15 +459,22 @@ def test_a_hit_holds_the_names_and_not_the_vector(alice: Actor) -> None:
 
 
 @pytest.mark.parametrize("project", [None, "github.com/acme/shop", "team"])
-def test_the_statement_that_is_built_once_is_what_the_querysets_say(alice: Actor, project: str | None) -> None:
+@pytest.mark.parametrize("other_name", ["", "shop"])
+def test_the_statement_that_is_built_once_is_what_the_querysets_say(
+    alice: Actor, project: str | None, other_name: str
+) -> None:
     """For the one who asks, whoever asked first: `visible_to` stays the one definition."""
     for actor in (Actor.of(User(pk=77), door="rest"), alice):
-        scope = Scope(actor, (), project=project)
+        scope = Scope(actor, (), project=project, other_name=other_name)
         assert scope.is_plain
         built_once = candidates._plain_statement(
             in_project=project is not None, has_alternatives=True, nearest=candidates._Nearest.BY_SCAN
         )
-        values = {candidates._ANY_OWNER: actor.owner_id, candidates._ANY_PROJECT: project}
+        values = {
+            candidates._ANY_OWNER: actor.owner_id,
+            candidates._ANY_PROJECT: project,
+            candidates._ANY_OTHER_NAME: other_name,
+        }
         told = candidates._statement(scope, None, has_alternatives=True, nearest=candidates._Nearest.BY_SCAN)
         assert built_once.text == told.text
         assert candidates._filled(built_once.parameters, values) == list(told.parameters)

@@ -74,7 +74,7 @@ _EMPTY: dict[str, dict[str, Any]] = {
     "completion/complete": {"completion": {"values": [], "total": 0, "hasMore": False}},
 }
 # The server's own words for "not now": a write waits for better times, a read is answered from here.
-_NOT_NOW = re.compile(r"ERROR (unavailable|timeout|rate_limited|internal)\b")
+_NOT_NOW = re.compile(r"ERROR (unavailable|timeout|rate_limited|storage_full|internal)\b")
 
 # For somebody who starts for the first time while the server is away: enough to save, to look, and to be told.
 _FIRST_TOOLS = [
@@ -1231,10 +1231,13 @@ def _verdict(reply: Reply) -> tuple[str, str]:
         error = answer["error"] if isinstance(answer["error"], dict) else {}
         return "again" if error.get("code") == -32603 else "dead", str(error.get("message", "refused"))
     if words := _not_now(answer):
-        return "wait" if words.startswith(("ERROR unavailable", "ERROR rate_limited")) else "again", words
+        return "again" if words.startswith(("ERROR timeout", "ERROR internal")) else "wait", words
     result = answer.get("result")
-    if isinstance(result, dict) and result.get("isError"):
-        return "dead", _text_of(result)
+    text = _text_of(result) if isinstance(result, dict) else ""
+    # Of several memories some may be refused: nobody is there any more to read so, and it must not pass unseen.
+    refused = [line for line in text.split("\n") if line.startswith("failed ")]
+    if refused or (isinstance(result, dict) and result.get("isError")):
+        return "dead", refused[0] if refused else text
     return "done", ""
 
 
@@ -1486,7 +1489,7 @@ def _resource(bridge: Bridge, link: Link, uri: str) -> str:
 def save(bridge: Bridge, said: Json, seconds: float) -> int:
     """Queues the turns of a session that are new since the last time, and sends what it can; how many were new.
 
-    Their idempotency keys are made of the session and the number of the first turn: a hook that runs after every
+    Their idempotency keys are made of the session and the numbers of the turns: a hook that runs after every
     answer, or twice at once, saves nothing twice.
     """
     session = str(said.get("session_id") or said.get("conversation_id") or "")
@@ -1496,7 +1499,8 @@ def save(bridge: Bridge, said: Json, seconds: float) -> int:
     turns = turns_of(_lines_of(os.path.expanduser(path)))
 
     def batch(first: int, some: list[Any]) -> Write:
-        key = hashlib.sha256(f"{bridge.project} {session} {first}".encode("utf-8", "replace")).hexdigest()[:32]
+        name = f"{bridge.project} {session} {first} {first + len(some)}"
+        key = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:32]
         items = [{"text": text, "kind": "message"} for text, _ in some]
         arguments = {"items": items, "idempotency_key": key}
         params = {"name": "add_memories", "arguments": arguments}

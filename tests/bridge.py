@@ -36,6 +36,7 @@ class BridgeProcess:
         self._answers: dict[Any, queue.Queue[dict[str, Any] | None]] = {}
         self._lock = threading.Lock()
         self._last = 0
+        self._has_ended = False
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
@@ -48,7 +49,7 @@ class BridgeProcess:
         with self._lock:
             for waiting in self._answers.values():
                 waiting.put(None)
-            self._answers = {}
+            self._has_ended = True
 
     def send(self, line: bytes) -> None:
         assert self.process.stdin
@@ -61,8 +62,8 @@ class BridgeProcess:
             self._last += 1
             number = self._last
             self._answers[number] = waiting
-        if self.process.poll() is not None:
-            waiting.put(None)
+            if self._has_ended:
+                waiting.put(None)
         with contextlib.suppress(OSError):
             self.send(json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params or {}}).encode())
         return waiting
@@ -98,7 +99,8 @@ class BridgeProcess:
     def close(self) -> int:
         """As a client ends it; the exit status."""
         assert self.process.stdin
-        self.process.stdin.close()
+        with contextlib.suppress(OSError):  # it has ended already
+            self.process.stdin.close()
         return self._wait()
 
     def _wait(self) -> int:

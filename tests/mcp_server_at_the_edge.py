@@ -8,6 +8,7 @@ import contextlib
 import json
 import random
 import sqlite3
+import subprocess
 import sys
 import threading
 import time
@@ -15,6 +16,9 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from tests.bridge import KEY
+from tests.running import CHECKOUT, free_port
 
 # What a fault does to one request: `cut` applies and then closes without a word, `hang` says nothing at all, `trickle`
 # sends a byte now and then, a number is a status, `error CODE` a tool's error.
@@ -134,9 +138,11 @@ class Edge:
             return "ok\nqueued writes: 0\nserver version 1"
         if tool == "search_memory":
             if arguments.get("query") == "slow":
-                time.sleep(0.5)
+                time.sleep(2)
             mine = f"0badcafe 0.5 2026-11-01 {headers.get('X-Mem0-Client')}"
             return f"a1b2c3d4 0.83 2026-11-02 [pytest] Tests run with --reuse-db.\n{mine}"
+        if arguments.get("text") == "half":
+            return f"saved {self.applied.apply(arguments['idempotency_key'], 'half', headers):08x}\nfailed too_large x"
         texts = [arguments.get("text"), *(item["text"] for item in arguments.get("items") or [])]
         words = " | ".join(text for text in texts if text) or json.dumps(arguments, sort_keys=True)
         return f"saved {self.applied.apply(arguments['idempotency_key'], words, headers):08x}"
@@ -211,6 +217,35 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nobody reads it."""
+
+
+class EdgeProcess:
+    """The server as a process, to be killed; now and then it cuts a connection after it has applied a write."""
+
+    key = KEY
+
+    def __init__(self, path: Path, seed: int) -> None:
+        self._port, self._path, self._seed = free_port(), path, seed
+        self.url = f"http://127.0.0.1:{self._port}/mcp"
+        self.revive()
+
+    def __enter__(self) -> "EdgeProcess":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def revive(self) -> None:
+        self._seed += 1
+        words = ["-m", "tests.mcp_server_at_the_edge", str(self._port), str(self._path), str(self._seed)]
+        self._process = subprocess.Popen([sys.executable, *words], cwd=CHECKOUT)
+
+    def texts(self) -> list[str]:
+        return [row["text"] for row in Applied(str(self._path)).rows()]
 
 
 def _text(text: str) -> dict[str, Any]:

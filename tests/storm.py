@@ -44,6 +44,12 @@ class Client:
         self.thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
+        try:
+            self._go_on()
+        except Exception as error:  # noqa: BLE001  a thread's end must not pass for a success
+            self.wrong.append(f"a client ended: {error!r}")
+
+    def _go_on(self) -> None:
         while not self._stopping.is_set():
             self.bridge = BridgeProcess(self._server.url, self._folder, "--project", "storm", key=self._server.key)
             with contextlib.suppress(ConnectionError):
@@ -64,6 +70,7 @@ class Client:
             self.acknowledged.append(text)
         else:
             self.wrong.append(words)
+        self._stopping.wait(0.005)
 
 
 def storm(

@@ -267,7 +267,7 @@ def test_a_status_that_says_nothing_about_the_memory_loses_none(
     eventually(lambda: edge.texts == ["kept"])
 
 
-@pytest.mark.parametrize("code", ["unavailable", "timeout", "internal"])
+@pytest.mark.parametrize("code", ["unavailable", "timeout", "rate_limited", "storage_full", "internal"])
 def test_a_server_without_its_database_is_a_server_that_is_away(edge: Edge, session: BridgeProcess, code: str) -> None:
     edge.faults = [f"error {code}", f"error {code}"]
     assert session.tool("add_memories", text="kept").startswith("QUEUED")
@@ -384,6 +384,13 @@ def test_a_write_that_the_server_refuses_is_a_dead_letter_and_the_next_one_goes(
     assert "1 dead letters wait again." in again
     assert "waiting: 0" in again
     assert edge.texts == ["taken", "refused"]
+
+
+def test_a_batch_that_is_refused_in_part_does_not_pass_unseen(edge: Edge, session: BridgeProcess) -> None:
+    with edge.away():
+        key = session.tool("add_memories", text="half")[7:15]
+    eventually(lambda: edge.texts == ["half"])
+    eventually(lambda: session.tool("memory_status").endswith(f"dead letter {key}: failed too_large x"))
 
 
 def status(edge: Edge, folder: Path, *words: str, key: str = KEY) -> str:

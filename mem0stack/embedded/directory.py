@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import random
 import secrets
 import shutil
 import socket
@@ -105,14 +106,16 @@ def check_port(host: str, port: int, option: str = "--port") -> None:
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody holds, nor the one after it, which is MCP's."""
+    """A port of the loopback address that nobody holds, nor the one after it, which is MCP's.
+
+    Below those that the kernel gives to outgoing connections: one of them would take the second before `up` does.
+    """
     while True:
-        with socket.socket() as probe, socket.socket() as beside:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-            with contextlib.suppress(OSError, OverflowError):
-                beside.bind(("127.0.0.1", port + 1))
-                return port
+        port = random.randrange(20_000, 32_000, 2)  # noqa: S311  no secret
+        with socket.socket() as probe, socket.socket() as beside, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            beside.bind(("127.0.0.1", port + 1))
+            return port
 
 
 def holder(port: int) -> str:

@@ -38,8 +38,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **given: Any) -> None:
         home = settings.HOME
         host = given["host"] or os.environ.get("MEM0_HOST") or None
-        port = given["port"] or _port_from_environ("MEM0_PORT")
-        mcp_port = given["mcp_port"] or _port_from_environ("MEM0_MCP_PORT")
+        port = given["port"] or _port("MEM0_PORT", os.environ.get("MEM0_PORT", ""))
+        mcp_port = given["mcp_port"] or _port("MEM0_MCP_PORT", os.environ.get("MEM0_MCP_PORT", ""))
         # What runs, or was killed, is taken over where it is.
         earlier = load(home)
         web_port = port or (earlier.port if earlier else 8000)
@@ -96,8 +96,7 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
 
 
-def _port_from_environ(name: str) -> int | None:
-    text = os.environ.get(name, "")
+def _port(name: str, text: str) -> int | None:
     if not text:
         return None
     if not text.isdecimal():

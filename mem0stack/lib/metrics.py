@@ -110,6 +110,7 @@ for _operation in (
 ):
     CACHE_FAILURES.labels(_operation)
 SEARCHES_DEGRADED.labels("embedder")
+MCP_CALL_SECONDS.labels("search_memory", "ok")
 for _purpose in ("embedder", "model"):
     PROVIDER_CALLS.labels(_purpose, "ok")
     PROVIDER_SECONDS.labels(_purpose)

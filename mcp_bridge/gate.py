@@ -14,6 +14,7 @@ from django.db import connection as database
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.shared.inbound import decode_header_value
 from rest_framework.exceptions import AuthenticationFailed
 from starlette.datastructures import Headers
 
@@ -130,12 +131,14 @@ def _key_of(headers: Headers) -> ApiKey:
 
 
 def _connection(headers: Headers, key: ApiKey, request_id: str) -> Connection:
-    client = client_name(headers.get("x-mem0-client", ""))
+    # As MCP encodes what a header cannot carry: a folder's name may be in any script.
+    client = client_name(decode_header_value(headers.get("x-mem0-client", "")) or "")
+    project = decode_header_value(headers.get("x-mem0-project", "")) or ""
     run = headers.get("x-mem0-run", "").strip()
     return Connection(
         actor=Actor.from_key(key, door="mcp", app=client or None, request_id=request_id),
         request_id=request_id,
-        project=project_key(headers.get("x-mem0-project", "")[:_MAX_PROJECT]),
+        project=project_key(project[:_MAX_PROJECT]),
         run=run if run and run.isprintable() and len(run) <= LABEL_LENGTH else None,
         said_at=_moment(headers.get("x-mem0-said-at", "")),
     )

@@ -23,9 +23,8 @@ from rich.progress import Progress, TextColumn
 from mem0stack.embedded.service import load as load_state
 from mem0stack.lib.home import Home
 from tests.load import LONGEST_S, Load, Seen, as_superuser, assert_true, wait_for_drained_outbox
-from tests.mcp_server_at_the_edge import EdgeProcess
 from tests.running import RunningService, running_service
-from tests.storm import storm
+from tests.storm import UNLIMITED, ServiceServer, storm
 
 # How often each is drawn. A killed supervisor is the dearest: somebody has to call `up`.
 KILLS = {"web": 2, "web worker": 4, "worker": 3, "postgres": 3, "backend": 3, "valkey": 3, "supervisor": 1}
@@ -230,8 +229,9 @@ def _storm_with(bar: Progress, kept: Path, wanted: argparse.Namespace) -> list[s
     def tell(kills: int, writes: int) -> None:
         bar.update(task, completed=kills, last=f"{writes} acknowledged")
 
-    with EdgeProcess(kept / "server.db", wanted.seed) as server:
-        return storm(server, kept / "bridge", wanted.seed, kills=wanted.bridges, clients=4, tell=tell)
+    with running_service(UNLIMITED) as service, ServiceServer(service) as server:
+        how = {"kills": wanted.bridges, "clients": 4, "servers": 0.2, "pause_s": 2.4}
+        return storm(server, kept / "bridge", wanted.seed, tell=tell, **how)
 
 
 def main() -> None:

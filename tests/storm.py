@@ -5,6 +5,7 @@ In the tests for about a minute; for hours by `make soak ARGS="--bridges --minut
 
 import contextlib
 import random
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -12,8 +13,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+import psutil
+
 from mcp_bridge import stdio
+from mem0stack.embedded.service import load as load_state
+from mem0stack.lib.home import Home
 from tests.bridge import BridgeProcess, eventually
+from tests.load import as_superuser
+from tests.running import CHECKOUT, Launcher, RunningService, free_port
+
+# A storm is one key, and more than a minute's allowance.
+UNLIMITED = Launcher(environ={"MCP_RATE_LIMIT": "0"})
 
 
 class Server(Protocol):
@@ -28,6 +38,47 @@ class Server(Protocol):
 
     def texts(self) -> list[str]:
         """Of all writes, in the order in which they were applied."""
+
+
+class ServiceServer:
+    """An MCP process of a running service, on a port of its own: the supervisor lets one that dies often wait longer
+    each time, and then a storm would see little of it alive."""
+
+    def __init__(self, service: RunningService) -> None:
+        self._service = service
+        self.key = service.api_key
+        found = load_state(Home(service.home))
+        assert found
+        boss = psutil.Process(found.children["mcp"].pid)
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}/mcp"
+        self._words = [str(port) if word == str(found.mcp_port) else word for word in boss.cmdline()]
+        self._environ = boss.environ()
+        self.revive()
+
+    def __enter__(self) -> "ServiceServer":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        for process in (*psutil.Process(self._process.pid).children(recursive=True), self._process):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        self._process.wait()
+
+    def revive(self) -> None:
+        self._process = subprocess.Popen(
+            self._words, env=self._environ, cwd=CHECKOUT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    def texts(self) -> list[str]:
+        with as_superuser(self._service) as database:
+            rows = database.execute(
+                "SELECT content FROM memories_memory WHERE content LIKE 'storm of client%' ORDER BY created_at"
+            )
+            return [row[0] for row in rows.fetchall()]
 
 
 class Client:
@@ -70,7 +121,7 @@ class Client:
             self.acknowledged.append(text)
         else:
             self.wrong.append(words)
-        self._stopping.wait(0.005)
+        self._stopping.wait(0.03)
 
 
 def storm(
@@ -80,10 +131,12 @@ def storm(
     *,
     kills: int,
     clients: int = 2,
+    servers: float = 0.5,
     pause_s: float = 0.8,
     tell: Callable[[int, int], None] = lambda kills, writes: None,
 ) -> list[str]:
-    """Runs it, asserts what must hold, and returns the figures as lines."""
+    """Runs it, asserts what must hold, and returns the figures as lines. `servers` is their share of the kills: one
+    that needs long to start would else be seen dead only."""
     rng = random.Random(seed)  # noqa: S311  no secret
     stopping = threading.Event()
     writers = [Client(number, server, folder, stopping) for number in range(clients)]
@@ -92,7 +145,7 @@ def storm(
     done: Counter[str] = Counter()
     for number in range(kills):
         time.sleep(rng.uniform(0.05, pause_s))
-        if rng.random() < 0.5:
+        if rng.random() >= servers:
             victim = rng.choice(writers).bridge
             if victim:
                 victim.process.kill()
@@ -100,7 +153,7 @@ def storm(
         else:
             server.kill()
             done["server"] += 1
-            time.sleep(rng.uniform(0, pause_s))
+            time.sleep(rng.uniform(0, 0.8))
             server.revive()
         tell(number + 1, sum(len(one.acknowledged) for one in writers))
     stopping.set()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from mcp_bridge import stdio
@@ -84,6 +85,24 @@ def test_help_and_version_explain_themselves() -> None:
     assert "hook save" in run("--help")
     assert "MEM0_API_KEY" in run("--help")
     assert run("--version").startswith("mem0_bridge ")
+
+
+def test_it_is_small(edge: Edge, folder: Path, told: Callable[[str], None]) -> None:
+    """Times are shown, not asserted: the machine has other things to do."""
+    began = time.monotonic()
+    with bridge(edge.url, folder) as session:
+        first_s = time.monotonic() - began
+        for _ in range(20):
+            session.tool("search_memory", query="x")
+            session.tool("add_memories", text="x")
+        took = []
+        for _ in range(200):
+            began = time.monotonic()
+            session.tool("search_memory", query="x")
+            took.append(time.monotonic() - began)
+        size = psutil.Process(session.process.pid).memory_info().rss / 2**20
+    told(f"bridge: first reply {1000 * first_s:.0f} ms, a call p50 {1000 * sorted(took)[100]:.2f} ms, {size:.1f} MiB")
+    assert size <= 30
 
 
 # Forwarding

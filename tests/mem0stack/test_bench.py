@@ -51,7 +51,7 @@ def test_a_quick_run_measures_everything_and_leaves_nothing(quick: tuple[dict[st
     for row_ in measured:
         assert row_["count"] == 0 or 0 < row_["p50_ms"] <= row_["p95_ms"] <= row_["p99_ms"]
     assert all(row["cpu_ms"]["web"] > 0 for row in report["closed"] if "cpu_ms" in row)
-    assert {row["part"] for row in report["memory"]} == {"supervisor", "web", "worker", "postgres", "valkey"}
+    assert {row["part"] for row in report["memory"]} == {"supervisor", "web", "mcp", "worker", "postgres", "valkey"}
     assert all(row["others_cpu_percent"] >= 0 for row in report["closed"] if "cpu_ms" in row)
     assert report["bytes"]["each"] > 1_000
     assert set(report["recovery_s"]) == set(report["plan"]["kills"])

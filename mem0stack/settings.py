@@ -80,6 +80,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "accounts",
     "memories",
+    "mcp_bridge",
 ]
 
 MIDDLEWARE = [

@@ -23,6 +23,8 @@ CLIENTS = ("cursor", "claude-code", "claude-desktop", "vscode", "windsurf", "cod
 # They read no environment variable in their file, so the key itself has to stand there.
 WANT_THE_KEY = ("claude-desktop", "zed")
 WITH_HOOKS = ("cursor", "claude-code")
+# Their file belongs to a project, so it may name it.
+WITH_PROJECT_FILE = ("cursor", "claude-code", "vscode")
 KEY_VARIABLE = "MEM0_API_KEY"
 NO_KEY_YET = "YOUR_KEY"
 # Absolute, since a client starts the bridge in a folder of its own, often with another `python` first in its path.

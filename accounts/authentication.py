@@ -1,6 +1,7 @@
 """From a request's credential to its Actor. Nothing else in a request says who is calling."""
 
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -28,7 +29,7 @@ class ApiKeyAuthentication(authentication.BaseAuthentication):
     """Takes a key from `Authorization: Bearer`, `Authorization: Token` or `X-API-Key`."""
 
     def authenticate(self, request: Request) -> tuple[User, Actor] | None:
-        plain = _plain_key(request)
+        plain = plain_key(request.headers)
         if plain is None:
             return None
         key = services.find_api_key(plain)
@@ -36,7 +37,7 @@ class ApiKeyAuthentication(authentication.BaseAuthentication):
             raise exceptions.AuthenticationFailed(f"This key is unknown, expired or revoked. {_HINT}")
         if not key.user.is_active:
             raise Inactive
-        _note_use(key)
+        note_use(key)
         return key.user, Actor.from_key(key, door="rest", app=_app(request), request_id=_request_id(request))
 
     def authenticate_header(self, request: Request) -> str:
@@ -92,7 +93,7 @@ def actor_of(request: Request) -> Actor:
 _noting = threading.Lock()
 
 
-def _note_use(key: ApiKey) -> None:
+def note_use(key: ApiKey) -> None:
     """Note that the key was used beside the request, which does not wait for it."""
     if services.is_use_unnoted(key) and _noting.acquire(blocking=False):
         threading.Thread(target=_note_use_now, args=(key,), name="note-use", daemon=True).start()
@@ -108,13 +109,14 @@ def _note_use_now(key: ApiKey) -> None:
         _noting.release()
 
 
-def _plain_key(request: Request) -> str | None:
-    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+def plain_key(headers: Mapping[str, str]) -> str | None:
+    """The key that a request's headers hold. Raises AuthenticationFailed for an Authorization that is no key."""
+    scheme, _, value = headers.get("Authorization", "").partition(" ")
     if scheme.lower() in {"bearer", "token"}:
         return value.strip()
     if scheme:
         raise exceptions.AuthenticationFailed(f"'Authorization: {scheme[:20]}' is not understood. {_HINT}")
-    plain: str | None = request.headers.get("X-API-Key")
+    plain = headers.get("X-API-Key")
     return None if plain is None else plain.strip()
 
 

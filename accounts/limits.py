@@ -31,15 +31,17 @@ def limit_of(key: ApiKey) -> int:
     return settings.API_RATE_LIMIT if key.rate_limit is None else key.rate_limit
 
 
-def count_call(key: ApiKey) -> Allowance | None:
+def count_call(key: ApiKey, *, otherwise: int | None = None) -> Allowance | None:
     """Count one call with this key; None for a key without a limit, which costs nothing.
 
-    A minute begins with the first call after the last one has ended.
+    A key's own limit holds over all doors together. One that has none is held to the door's own, `otherwise`, counted
+    for itself; REST's is API_RATE_LIMIT. A minute begins with the first call after the last one has ended.
     """
-    limit = limit_of(key)
+    has_own = otherwise is None or key.rate_limit is not None
+    limit = limit_of(key) if has_own or otherwise is None else otherwise
     if limit == 0:
         return None
-    name = valkey.key("calls", key.pk)
+    name = valkey.key("calls", key.pk) if has_own else valkey.key("calls-mcp", key.pk)
     # Counted here as well, so that without Valkey the minute goes on from what this process has seen of it.
     here = _here.count(name)
     calls, ends_in_s = valkey.ask("rate_limit", lambda client: _count(client, name), otherwise=here)

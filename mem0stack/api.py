@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import structlog
+from django.conf import settings
 from django.core.exceptions import DisallowedHost, PermissionDenied, RequestDataTooBig
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import is_valid_path
@@ -97,6 +98,9 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler404."""
     detail = f"There is nothing at {request.path[:200]}. See /api/docs/ for what there is."
+    if request.path.partition("/mcp")[0] == "" and request.path[4:5] in ("", "/"):
+        where = settings.MCP_URL or "the port after this one"
+        detail = f"MCP is served by a process of its own, at {where}."
     if not request.path.endswith("/") and is_valid_path(f"{request.path_info}/"):
         detail = f"Addresses end in a slash: {request.path}/."
     return _error_page(request, 404, "not_found", detail)

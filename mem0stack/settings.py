@@ -30,6 +30,7 @@ class Environment(FileAwareEnv):  # type: ignore[misc]  # environ has no types
 
 env = Environment()
 
+VERSION = "0.1.0"
 BASE_DIR = Path(__file__).resolve().parent.parent
 HOME = Home.from_environ(os.environ)
 
@@ -278,6 +279,18 @@ PROVIDERS: dict[str, dict[str, Any]] = {
         "requests_a_minute": env.int("MODEL_REQUESTS_A_MINUTE", default=0),
     },
 }
+
+# MCP ----------------------------------------------------------------------------------------------------------------
+
+# Host names under which MCP may be asked, and those whose pages may; "*" is any.
+MCP_ALLOWED_HOSTS = env.list("MCP_ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+MCP_ALLOWED_ORIGINS = env.list("MCP_ALLOWED_ORIGINS", default=["localhost", "127.0.0.1", "[::1]"])
+# Where the MCP process answers, for those who ask the web process for it; `up` sets it.
+MCP_URL = env.str("MEM0_MCP_URL", default="")
+MCP_TOOL_DEADLINE_S = env.int("MCP_TOOL_DEADLINE_S", default=8)
+# Calls a minute of a key that has no limit of its own; 0 is none.
+MCP_RATE_LIMIT = env.int("MCP_RATE_LIMIT", default=600)
+MCP_ALLOW_DELETE_ALL = env.bool("MCP_ALLOW_DELETE_ALL", default=True)
 
 # REST ---------------------------------------------------------------------------------------------------------------
 

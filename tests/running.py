@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,8 @@ from typing import Any
 
 import httpx
 import psutil
+
+from mem0stack.embedded.directory import free_port
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 # These would lead a service of our own to somebody else's data.
@@ -95,13 +96,6 @@ def _give_static(home: Path) -> None:
     if (kept / "static.version").exists():
         shutil.copytree(kept / "static", home / "static")
         shutil.copy(kept / "static.version", home)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def of_home(home: Path) -> list[psutil.Process]:

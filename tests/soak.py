@@ -1,6 +1,7 @@
 """Writers and searchers while every process is killed and paused at random: `make soak ARGS="--minutes 30 --seed 7"`.
 
 The same runs for about a minute in the tests. What it prints at the end was counted by the clients, not by the service.
+`--bridges KILLS` kills stdio bridges and their server instead (tests/storm.py).
 """
 
 import argparse
@@ -12,6 +13,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import psutil
@@ -21,7 +23,9 @@ from rich.progress import Progress, TextColumn
 from mem0stack.embedded.service import load as load_state
 from mem0stack.lib.home import Home
 from tests.load import LONGEST_S, Load, Seen, as_superuser, assert_true, wait_for_drained_outbox
+from tests.mcp_server_at_the_edge import EdgeProcess
 from tests.running import RunningService, running_service
+from tests.storm import storm
 
 # How often each is drawn. A killed supervisor is the dearest: somebody has to call `up`.
 KILLS = {"web": 2, "web worker": 4, "worker": 3, "postgres": 3, "backend": 3, "valkey": 3, "supervisor": 1}
@@ -220,17 +224,28 @@ def _soak_with(bar: Progress, wanted: argparse.Namespace) -> list[str]:
         return soak(service, wanted.seed, wanted.minutes * 60, tell)
 
 
+def _storm_with(bar: Progress, kept: Path, wanted: argparse.Namespace) -> list[str]:
+    task = bar.add_task("bridges", total=wanted.bridges, last="starting")
+
+    def tell(kills: int, writes: int) -> None:
+        bar.update(task, completed=kills, last=f"{writes} acknowledged")
+
+    with EdgeProcess(kept / "server.db", wanted.seed) as server:
+        return storm(server, kept / "bridge", wanted.seed, kills=wanted.bridges, clients=4, tell=tell)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make soak", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))  # noqa: S311
+    parser.add_argument("--bridges", type=int, default=0, metavar="KILLS", help="kill bridges and their server instead")
     wanted = parser.parse_args()
     console = Console()
     progress = Progress(*Progress.get_default_columns(), TextColumn("{task.fields[last]}"), console=console)
     with tempfile.TemporaryDirectory() as kept, progress as bar:
         # Where `running_service` looks for static files of an earlier start; it has a home of its own.
         os.environ["MEM0_HOME"] = kept
-        lines = _soak_with(bar, wanted)
+        lines = _storm_with(bar, Path(kept), wanted) if wanted.bridges else _soak_with(bar, wanted)
     for line in lines:
         console.print(line, highlight=False)
 

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import random
 import secrets
 import shutil
 import socket
@@ -85,7 +86,7 @@ def resolve(host: str, port: int) -> str:
         raise EmbeddedError(f"--host {host} --port {port} is no address of this machine: {error}.") from error
 
 
-def check_port(host: str, port: int) -> None:
+def check_port(host: str, port: int, option: str = "--port") -> None:
     address = resolve(host, port)
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -98,10 +99,23 @@ def check_port(host: str, port: int) -> None:
                 raise EmbeddedError(
                     f"Port {port} on {host} is taken by {holder(port) or 'another program'}. Stop it, or "
                     "choose another port: "
-                    f"--port {port + 1}."
+                    f"{option} {port + 1}."
                 ) from error
             reason = _NETWORK_ERRORS.get(error.errno or 0, error.strerror)
             raise EmbeddedError(f"Cannot listen on {host}, port {port}: {reason}.") from error
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody holds, nor the one after it, which is MCP's.
+
+    Below those that the kernel gives to outgoing connections: one of them would take the second before `up` does.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000, 2)  # noqa: S311  no secret
+        with socket.socket() as probe, socket.socket() as beside, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            beside.bind(("127.0.0.1", port + 1))
+            return port
 
 
 def holder(port: int) -> str:

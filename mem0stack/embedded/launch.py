@@ -20,7 +20,9 @@ _TAKEN = "Another `up` has just started this service."
 _READY_TIMEOUT_S = 180
 
 
-def find_running(home: Home, host: str | None, port: int | None, report: Report) -> Service | None:
+def find_running(
+    home: Home, host: str | None, port: int | None, mcp_port: int | None, report: Report
+) -> Service | None:
     """The running service, when it is what was asked for; one that is older or elsewhere is stopped first."""
     if not service.is_supervised(home):
         return None
@@ -32,6 +34,8 @@ def find_running(home: Home, host: str | None, port: int | None, report: Report)
         reasons.append("runs older code")
     if host not in (None, running.host) or port not in (None, running.port):
         reasons.append(f"listens on {running.host}:{running.port}")
+    if mcp_port not in (None, running.mcp_port):
+        reasons.append(f"serves MCP on port {running.mcp_port}")
     if not reasons:
         return running
     report(Event("notice", f"The running service {' and '.join(reasons)}: restarting it"))
@@ -57,7 +61,7 @@ def run_detached(home: Home, options: Options, report: Report) -> Event:
     log_file = home.logs / "supervisor.log"
     reader, writer = os.pipe()
     words = [sys.executable, str(Path(settings.BASE_DIR) / "manage.py"), "up", "--report-fd", str(writer)]
-    words += ["--host", options.host, "--port", str(options.port)]
+    words += ["--host", options.host, "--port", str(options.port), "--mcp-port", str(options.mcp_port)]
     with directory.clear_os_errors(home), log_file.open("ab") as log:
         process = subprocess.Popen(  # noqa: S603
             words,

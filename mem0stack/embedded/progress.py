@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.status import Status
 
-from mem0stack.embedded.service import Service, read_api_key, url_host
+from mem0stack.embedded.service import Service, read_api_key
 from mem0stack.lib.home import Home
 
 
@@ -97,12 +97,9 @@ def show_ready(console: Console, home: Home, service: Service, event: Event) -> 
         markup=False,
         highlight=False,
     )
-    console.print(
-        "Cursor (~/.cursor/mcp.json), for later: this release has no MCP endpoint yet, and it will be at this address.",
-        style="bold",
-    )
+    console.print("Cursor (~/.cursor/mcp.json), with the key in the variable MEM0_API_KEY:", style="bold")
     entry = {
-        "url": f"http://{url_host(service.host)}:{service.port + 1}/mcp",
+        "url": service.mcp_url,
         "headers": {"Authorization": "Bearer ${env:MEM0_API_KEY}"},
     }
     console.print(

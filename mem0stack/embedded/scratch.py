@@ -8,7 +8,6 @@ import http.client
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,7 +23,7 @@ import orjson
 import psycopg
 from django.conf import settings
 
-from mem0stack.embedded import postgres
+from mem0stack.embedded import directory, postgres
 from mem0stack.lib.home import Home
 
 # The vector indexes of a million memories are built for a quarter of an hour.
@@ -119,7 +118,7 @@ def scratch_service(purpose: str) -> Iterator[ScratchService]:
     """A running service on a free port, ended and removed however the block ends: Ctrl-C and SIGTERM included."""
     # Not a directory of mkdtemp: PostgreSQL of root runs as another account, which must be able to get in.
     home = Path(tempfile.gettempdir()) / f"mem0-{purpose}-{os.getpid()}"
-    service = ScratchService(home, _free_port())
+    service = ScratchService(home, directory.free_port())
     with _interruptible():
         try:
             service.up()
@@ -150,13 +149,6 @@ def ask(url: str, key: str, method: str, path: str, body: Any = None, *, timeout
 def one(database: psycopg.Connection[Any], statement: str) -> Any:
     row = database.execute(statement).fetchone()
     return row[0] if row else None
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

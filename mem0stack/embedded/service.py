@@ -19,7 +19,7 @@ from mem0stack.embedded.account import EmbeddedError
 from mem0stack.embedded.processes import ProcessId
 from mem0stack.lib.home import Home
 
-CHILDREN = ("web", "worker", "postgres", "valkey")
+CHILDREN = ("web", "mcp", "worker", "postgres", "valkey")
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,15 @@ class Service:
     fingerprint: str
     supervisor: ProcessId
     children: dict[str, Child] = field(default_factory=dict)
+    mcp_port: int = 0
 
     @property
     def url(self) -> str:
         return f"http://{url_host(self.host)}:{self.port}"
+
+    @property
+    def mcp_url(self) -> str:
+        return f"http://{url_host(self.host)}:{self.mcp_port}/mcp"
 
     @property
     def is_healthy(self) -> bool:
@@ -61,10 +66,10 @@ class Service:
             pids[name] = self.children[name].pid if name in self.children else None
         return {
             "url": self.url,
-            "mcp_url": None,
+            "mcp_url": self.mcp_url,
             "api_key": read_api_key(home),
             "home": str(home.root),
-            "pids": pids | {"mcp": None},
+            "pids": pids,
         }
 
 

@@ -27,13 +27,14 @@ log = structlog.get_logger(__name__)
 START_TIMEOUT_S = 90
 _WEB_WORKERS = 2
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_STOP_ORDER = ("web", "worker", "valkey", "postgres")
+_STOP_ORDER = ("web", "mcp", "worker", "valkey", "postgres")
 
 
 @dataclass(frozen=True)
 class Options:
     host: str
     port: int
+    mcp_port: int
     first_account: str
 
 
@@ -103,7 +104,9 @@ class Supervisor:
                 process = keeper.process_id
                 children[name] = Child(process.pid, process.started, keeper.state, keeper.restarts)
         options = self._options
-        return Service(self._state, options.host, options.port, self._fingerprint, self._self, children)
+        return Service(
+            self._state, options.host, options.port, self._fingerprint, self._self, children, options.mcp_port
+        )
 
     def _start(self) -> Event:
         home, report = self._home, self._report
@@ -113,6 +116,7 @@ class Supervisor:
         if ended:
             report(Event("notice", f"Ended {ended} process(es) that an earlier supervisor left behind"))
         directory.check_port(self._options.host, self._options.port)
+        directory.check_port(self._options.host, self._options.mcp_port, "--mcp-port")
         directory.make_secret_key(home)
         # Figures begin anew with the service: a later process may get the number of an earlier one, and its file.
         for stale in (*home.ready.iterdir(), *home.metrics.iterdir()):
@@ -130,10 +134,10 @@ class Supervisor:
         prepare.disconnect()
         with step(report, "Static files"):
             static.finish()
-        with step(report, "Web and worker"):
-            for program in (self._web(), self._worker()):
+        with step(report, "Web, MCP and worker"):
+            for program in (self._web(), self._mcp(), self._worker()):
                 self._keep(program)
-            for name in ("web", "worker"):
+            for name in ("web", "mcp", "worker"):
                 self._keepers[name].wait_ready(START_TIMEOUT_S)
         if first is None:
             return Event("ready")
@@ -186,6 +190,7 @@ class Supervisor:
             "DJANGO_SETTINGS_MODULE": "mem0stack.settings",
             "PYTHONUNBUFFERED": "1",
             "MEM0_READY_DIR": str(self._home.ready),
+            "MEM0_MCP_URL": self.current().mcp_url,
             "ALLOWED_HOSTS": ",".join(dict.fromkeys(host for host in hosts if host)),
             MARK: str(self._home.root),
             **more,
@@ -212,7 +217,29 @@ class Supervisor:
             environ=self._environ(
                 DATABASE_POOL_MIN_SIZE=os.environ.get("DATABASE_POOL_MIN_SIZE", "4"), **self._metrics_environ()
             ),
-            is_ready=lambda pid: ready.count(self._home.ready, "web", pid) >= _WEB_WORKERS and _web_answers(host, port),
+            is_ready=lambda pid: (
+                ready.count(self._home.ready, "web", pid) >= _WEB_WORKERS and _answers(host, port, "/health/live")
+            ),
+            options={"cwd": settings.BASE_DIR},
+        )
+
+    def _mcp(self) -> Program:
+        host, port = self._options.host, self._options.mcp_port
+        words = [
+            *(sys.executable, "-m", "granian", "mcp_bridge.asgi:application"),
+            *("--interface", "asgi", "--host", directory.resolve(host, port), "--port", str(port), "--no-ws"),
+            # One: the sessions of old clients' SSE live in it. Its calls run in threads.
+            *("--workers", "1", "--respawn-failed-workers", "--respawn-interval", "0.2", "--workers-kill-timeout", "5"),
+        ]
+        names = os.environ.get("MCP_ALLOWED_HOSTS", "").split(",") + _allowed_hosts(host)
+        return Program(
+            name="mcp",
+            words=words,
+            log=self._home.logs / "mcp.log",
+            environ=self._environ(
+                MCP_ALLOWED_HOSTS=",".join(dict.fromkeys(name for name in names if name)), **self._metrics_environ()
+            ),
+            is_ready=lambda pid: _answers(host, port, "/mcp/live"),
             options={"cwd": settings.BASE_DIR},
         )
 
@@ -236,10 +263,10 @@ class Supervisor:
         )
 
 
-def _web_answers(host: str, port: int) -> bool:
+def _answers(host: str, port: int, path: str) -> bool:
     connection = http.client.HTTPConnection(service.url_host(host).strip("[]"), port, timeout=2)
     try:
-        connection.request("GET", "/health/live", headers={"Host": "localhost"})
+        connection.request("GET", path, headers={"Host": "localhost"})
         return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
         return False

@@ -113,7 +113,7 @@ class Watch:
             _reply(request, request_id)
         if request.phase == "work":
             # Again at every look: it may have gone on to another connection.
-            _shut(request.connection)
+            shut(request.connection)
 
 
 def _reply(request: Request, request_id: str) -> None:
@@ -140,7 +140,7 @@ def _responder(thread: int) -> Callable[[int, list[tuple[str, str]], bytes], Non
     return getattr(found, "response_bytes", None)
 
 
-def _shut(wrapper: Any) -> None:
+def shut(wrapper: Any) -> None:
     """End whatever a thread waits for on its database connection: it meets a server that has gone."""
     held = wrapper.connection
     if held is None:

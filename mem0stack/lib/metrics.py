@@ -31,6 +31,12 @@ LATE_REQUESTS = Counter(
     "Requests ended at their deadline, by what they were at: body (waiting for it) or work.",
     ["phase"],
 )
+MCP_CALL_SECONDS = Histogram(
+    "mem0_mcp_call_seconds",
+    "Time of an agent's tool call, by tool and outcome: ok, failed (nothing of it could be done) or the error's code.",
+    ["tool", "outcome"],
+    buckets=_REQUEST_BUCKETS,
+)
 SEARCH_STAGE_SECONDS = Histogram(
     "mem0_search_stage_seconds",
     "Time of a search's stages: embed, candidates, rank, read.",
@@ -100,9 +106,11 @@ for _operation in (
     "forget_keys",
     "rate_limit",
     "queue_depth",
+    "mcp_run",
 ):
     CACHE_FAILURES.labels(_operation)
 SEARCHES_DEGRADED.labels("embedder")
+MCP_CALL_SECONDS.labels("search_memory", "ok")
 for _purpose in ("embedder", "model"):
     PROVIDER_CALLS.labels(_purpose, "ok")
     PROVIDER_SECONDS.labels(_purpose)

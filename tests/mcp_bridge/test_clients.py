@@ -247,7 +247,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home of its own, and an empty folder in it to stand in."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    for name in ("MEM0_MCP_URL", "MEM0_API_KEY", "GIT_DIR"):
+    monkeypatch.setattr("django.conf.settings.MCP_URL", "")
+    for name in ("MEM0_API_KEY", "GIT_DIR"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "shop").mkdir()
     monkeypatch.chdir(tmp_path / "shop")
@@ -369,7 +370,7 @@ def test_worktrees_submodules_and_clones_without_a_remote(shop: Path, home: Path
 
 
 def test_the_address_comes_from_the_environment_unless_given(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MEM0_MCP_URL", "http://10.0.0.5:9001/mcp")
+    monkeypatch.setattr("django.conf.settings.MCP_URL", "http://10.0.0.5:9001/mcp")
     assert '"http://10.0.0.5:9001/mcp"' in run("zed")
     assert '"http://127.0.0.1:7/mcp"' in run("zed", "--url", "http://127.0.0.1:7/mcp")
 

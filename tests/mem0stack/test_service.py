@@ -41,11 +41,13 @@ def start_foreground(service: RunningService) -> subprocess.Popen[str]:
 def test_up_says_all_that_a_program_needs(service: RunningService) -> None:
     said = service.up()  # over the running service
     assert said["url"] == f"http://127.0.0.1:{service.port}"
-    assert said["mcp_url"] is None
+    assert said["mcp_url"] == f"http://127.0.0.1:{service.port + 1}/mcp"
     assert said["home"] == str(service.home)
     assert said["api_key"].startswith("m0_")
-    assert set(said["pids"]) == {"supervisor", *CHILDREN, "mcp"}
-    assert said["pids"]["mcp"] is None
+    assert set(said["pids"]) == {"supervisor", *CHILDREN}
+    assert httpx.get(f"{said['mcp_url']}/health").json()["status"] in ("ok", "degraded")
+    elsewhere = httpx.post(f"{said['url']}/mcp")
+    assert (elsewhere.status_code, said["mcp_url"] in elsewhere.json()["detail"]) == (404, True)
     assert httpx.get(f"{said['url']}/health/live").status_code == 200
 
 

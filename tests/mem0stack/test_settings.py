@@ -17,13 +17,16 @@ ROOT = Path(settings.BASE_DIR)
 _READ = re.compile(r"(?:\benv\.\w+\(\s*|environ\.get\(\s*|environ\[\s*|environ\.setdefault\(\s*)\"([A-Z][A-Z0-9_]+)\"")
 # Names that are not ours to document.
 _DJANGOS = {"DJANGO_SETTINGS_MODULE"}
+# It runs at the agent's side, from one copied file; docs/mcp-bridge.md and its --help name what it reads.
+_BRIDGE = ROOT / "mcp_bridge/stdio.py"
 
 
 def _names_in_code() -> set[str]:
     names = set()
     for package in ("mem0stack", "accounts", "memories", "graph", "mcp_bridge", "ui"):
         for path in (ROOT / package).rglob("*.py"):
-            names |= set(_READ.findall(path.read_text()))
+            if path != _BRIDGE:
+                names |= set(_READ.findall(path.read_text()))
     return names - _DJANGOS
 
 

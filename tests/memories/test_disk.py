@@ -7,8 +7,8 @@ import pytest
 import structlog
 from django.db import OperationalError
 
-from mem0stack import api
 from mem0stack.lib import disk
+from mem0stack.lib.failures import database_failure
 from memories.services.purging import purge
 from tests.rest import Caller
 
@@ -57,6 +57,6 @@ def test_a_disk_of_another_machine_is_not_looked_at(full: Any, settings: Any) ->
 def test_what_postgresql_says_of_a_full_disk_is_507_too() -> None:
     error = OperationalError("could not extend file")
     error.__cause__ = psycopg.errors.DiskFull("could not extend file")
-    status, code, detail = api._database_failure(error)
-    assert (status, code) == (507, "storage_full")
-    assert "Free some space" in detail
+    told = database_failure(error)
+    assert (told.status, told.code) == (507, "storage_full")
+    assert "Free some space" in told.detail

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 
 from mcp_bridge import clients, repository
@@ -35,7 +36,7 @@ class Command(ServiceCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        client, url = options["client"], options["url"] or os.environ.get("MEM0_MCP_URL") or DEFAULT_URL
+        client, url = options["client"], options["url"] or settings.MCP_URL or DEFAULT_URL
         root = repository.root_of(Path.cwd())
         given = project_key(options["project"] or "") or None
         # A file in the home serves every project: none of them is named there unless somebody asked for it.

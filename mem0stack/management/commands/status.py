@@ -58,7 +58,7 @@ class Command(BaseCommand):
             return
         if found is None:
             return
-        self.stdout.write(f"{state} at {found.url}, data in {home.root}")
+        self.stdout.write(f"{state} at {found.url}, MCP at {found.mcp_url}, data in {home.root}")
         for name, part in _parts(found).items():
             self.stdout.write(
                 f"  {name:<10} pid {part['pid']:<8} {part['state']}, restarted {part['restarts']} time(s)"

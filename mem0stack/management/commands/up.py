@@ -20,7 +20,7 @@ _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 class Command(BaseCommand):
     help = (
-        "Runs the whole service: PostgreSQL, Valkey, web and worker. Ctrl-C stops it. Over a running service it "
+        "Runs the whole service: PostgreSQL, Valkey, web, MCP and worker. Ctrl-C stops it. Over a running service it "
         "restarts that when the code has changed, and else only says where it is. Exit status 0, or 1 with a sentence "
         "that says what to do. The service's directory is --home DIR or MEM0_HOME (default ~/.mem0stack, for root "
         "/var/lib/mem0stack)."
@@ -30,7 +30,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", help="address to listen on (MEM0_HOST, 127.0.0.1)")
         parser.add_argument("--port", type=int, help="port of the web process (MEM0_PORT, 8000)")
-        parser.add_argument("--mcp-port", type=int, help="reserved for the MCP endpoint, which does not exist yet")
+        parser.add_argument("--mcp-port", type=int, help="port of the MCP process (MEM0_MCP_PORT, the web's + 1)")
         parser.add_argument("--detach", action="store_true", help="return when everything is ready")
         parser.add_argument("--json", action="store_true", help="print one JSON object last; progress goes to stderr")
         parser.add_argument("--report-fd", type=int, help="internal: the pipe of a detached start")
@@ -38,12 +38,16 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **given: Any) -> None:
         home = settings.HOME
         host = given["host"] or os.environ.get("MEM0_HOST") or None
-        port = given["port"] or _port_from_environ()
+        port = given["port"] or _port("MEM0_PORT", os.environ.get("MEM0_PORT", ""))
+        mcp_port = given["mcp_port"] or _port("MEM0_MCP_PORT", os.environ.get("MEM0_MCP_PORT", ""))
         # What runs, or was killed, is taken over where it is.
         earlier = load(home)
+        web_port = port or (earlier.port if earlier else 8000)
         options = Options(
             host=host or (earlier.host if earlier else "127.0.0.1"),
-            port=port or (earlier.port if earlier else 8000),
+            port=web_port,
+            # Beside the web's, unless it was somewhere else before and the web stays where it was.
+            mcp_port=mcp_port or (earlier.mcp_port if earlier and earlier.port == web_port else 0) or web_port + 1,
             first_account=os.environ.get("MEM0_ADMIN_USER") or "admin",
         )
         if given["report_fd"] is not None:
@@ -71,7 +75,7 @@ class Command(BaseCommand):
                         self.stdout.flush()
 
         try:
-            if launch.find_running(home, host, port, report):
+            if launch.find_running(home, host, port, mcp_port, report):
                 report(Event("ready"))
             elif given["detach"]:
                 report(launch.run_detached(home, options, report))
@@ -92,10 +96,9 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
 
 
-def _port_from_environ() -> int | None:
-    text = os.environ.get("MEM0_PORT", "")
+def _port(name: str, text: str) -> int | None:
     if not text:
         return None
     if not text.isdecimal():
-        raise CommandError(f"MEM0_PORT must be a number, and it is {text!r}.")
+        raise CommandError(f"{name} must be a number, and it is {text!r}.")
     return int(text)

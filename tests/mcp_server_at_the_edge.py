@@ -80,6 +80,11 @@ class Edge:
         return f"http://127.0.0.1:{self.port}/mcp"
 
     @property
+    def last(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """The last request. A notification is none: nobody waits for it, and it may come after the next call."""
+        return next(one for one in reversed(self.seen) if "id" in one[0])
+
+    @property
     def texts(self) -> list[str]:
         return [row["text"] for row in self.applied.rows()]
 

@@ -110,7 +110,7 @@ def test_it_is_small(edge: Edge, folder: Path, told: Callable[[str], None]) -> N
 
 def test_a_call_goes_out_as_it_came_with_the_callers_identity(edge: Edge, session: BridgeProcess) -> None:
     session.tool("search_memory", query="tests", top_k=3)
-    message, headers = edge.seen[-1]
+    message, headers = edge.last
     assert message["params"] == {"name": "search_memory", "arguments": {"query": "tests", "top_k": 3}}
     assert headers["Authorization"] == f"Bearer {KEY}"
     assert headers["X-Mem0-Project"] == "notes"
@@ -126,7 +126,7 @@ def test_the_version_of_the_handshake_is_named_afterwards(edge: Edge, folder: Pa
     with bridge(edge.url, folder, version=version) as session:
         session.ask("tools/list")
         assert "MCP-Protocol-Version" not in edge.seen[0][1]
-        assert edge.seen[-1][1]["MCP-Protocol-Version"] == version
+        assert edge.last[1]["MCP-Protocol-Version"] == version
 
 
 def test_a_message_of_2026_names_itself_in_headers(edge: Edge, folder: Path) -> None:
@@ -137,12 +137,12 @@ def test_a_message_of_2026_names_itself_in_headers(edge: Edge, folder: Path) -> 
     }
     with bridge(edge.url, folder, version="") as session:
         session.ask("tools/call", {"name": "search_memory", "arguments": {"query": "x"}, "_meta": meta})
-        headers = edge.seen[-1][1]
+        headers = edge.last[1]
         assert headers["MCP-Protocol-Version"] == MODERN
         assert (headers["Mcp-Method"], headers["Mcp-Name"]) == ("tools/call", "search_memory")
         assert headers["X-Mem0-Client"] == "newest"
         session.ask("resources/read", {"uri": "memory://project/größe", "_meta": meta})
-        assert edge.seen[-1][1]["Mcp-Name"].startswith("=?base64?")
+        assert edge.last[1]["Mcp-Name"].startswith("=?base64?")
         session.notify("notifications/cancelled")
         with edge.away():
             queued = session.ask("tools/call", {"name": "add_memories", "arguments": {"text": "kept"}, "_meta": meta})[
@@ -152,7 +152,7 @@ def test_a_message_of_2026_names_itself_in_headers(edge: Edge, folder: Path) -> 
             discovered = session.ask("server/discover", {"_meta": meta})["result"]
             assert MODERN in discovered["supportedVersions"]
         eventually(lambda: edge.texts == ["kept"])
-        assert edge.seen[-1][1]["Mcp-Name"] == "add_memories"
+        assert edge.last[1]["Mcp-Name"] == "add_memories"
         assert all(message["method"] != "notifications/cancelled" for message, _ in edge.seen)
 
 
@@ -176,7 +176,7 @@ def test_every_write_has_a_key_and_the_callers_own_is_kept(edge: Edge, session: 
     assert len(first["key"]) == 32
     assert second["key"] == "mine"
     session.tool("search_memory", query="one")
-    assert "idempotency_key" not in edge.seen[-1][0]["params"]["arguments"]
+    assert "idempotency_key" not in edge.last[0]["params"]["arguments"]
 
 
 def test_a_stream_is_read_too_and_what_it_says_aside_is_passed_on(edge: Edge, session: BridgeProcess) -> None:
@@ -248,7 +248,7 @@ def test_writes_wait_on_disk_and_are_applied_once_in_order_with_their_own_time(
     edge: Edge, session: BridgeProcess
 ) -> None:
     session.tool("add_memories", text="first")
-    run = edge.seen[-1][1]["X-Mem0-Run"]
+    run = edge.last[1]["X-Mem0-Run"]
     with edge.away():
         said = [session.tool("add_memories", text=f"away {number}") for number in range(5)]
         assert [words.split(": ", 1)[1] for words in said] == [
@@ -298,7 +298,7 @@ def test_a_bad_key_keeps_the_queue_waiting(edge: Edge, session: BridgeProcess) -
     with edge.away():
         session.tool("add_memories", text="kept")
         edge.always = 401
-    eventually(lambda: edge.seen[-1][0]["params"].get("name") == "add_memories")
+    eventually(lambda: edge.last[0]["params"].get("name") == "add_memories")
     edge.always = ""
     assert session.tool("memory_status").endswith("queued writes: 1")
     eventually(lambda: edge.texts == ["kept"], 10)

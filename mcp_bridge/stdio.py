@@ -723,6 +723,7 @@ class Bridge:
             log(f"no queue: {error}; while the server is away nothing can be saved")
         self.copies = Copies(f"{name}.copies.db")
         self._silent_until, self._silence = 0.0, ""
+        self._rest_until = 0.0
         # Lists that were not the server's own, to be compared when it is back.
         self._owed: dict[str, str] = {}
         self._wake = threading.Event()
@@ -986,7 +987,7 @@ class Bridge:
         if verdict == "wait":
             if reply.status in (401, 403, 421, 429):
                 # Nothing is lost, and nobody is hammered: a key may be mended, a limit passes.
-                self._sleep(min(60.0, max(reply.retry_after_s, 5.0 if reply.status != 429 else 1.0)))
+                self._rest(min(60.0, max(reply.retry_after_s, 5.0 if reply.status != 429 else 1.0)))
             return False
         if verdict == "done":
             self.queue.done(write)
@@ -995,11 +996,9 @@ class Bridge:
             log(f"{write.tool} {write.key[:8]} was refused and is kept as a dead letter")
         return True
 
-    def _sleep(self, seconds: float) -> None:
-        # Only the keeper's own thread may rest; a live write that drains comes back to its client at once.
+    def _rest(self, seconds: float) -> None:
+        # Only the keeper's own thread does; a live write that drains comes back to its client at once.
         self._rest_until = time.monotonic() + seconds
-
-    _rest_until = 0.0
 
     def _keep(self) -> None:
         """In the background: replays, and asks for the lists that are owed."""
@@ -1402,31 +1401,40 @@ def _project_in_folder(folder: str) -> str:
     # A client that starts its servers in the home directory, or in /, works in no project.
     if folder in ("", os.path.abspath(os.path.expanduser("~")), os.path.dirname(folder)):
         return ""
-    above = folder
-    while True:
-        git = os.path.join(above, ".git")
-        if os.path.exists(git):
-            return remote_key(_origin(git)) or os.path.basename(above)
-        if above == os.path.dirname(above):
-            return os.path.basename(folder)
-        above = os.path.dirname(above)
+    root = repository_of(folder)
+    return remote_key(remote_of(root)) or os.path.basename(root or folder)
 
 
-def _origin(git: str) -> str:
-    """The address of the remote `origin`, read from git's own files: there may be no git to run."""
+def repository_of(folder: str) -> str:
+    """The top folder of the git repository, or worktree, that a folder lies in; "" where it lies in none."""
+    while not os.path.exists(os.path.join(folder, ".git")):
+        if folder == os.path.dirname(folder):
+            return ""
+        folder = os.path.dirname(folder)
+    return folder
+
+
+def remote_of(repository: str) -> str:
+    """The address of the remote `origin`, else of the first one, as git wrote it into its own files: there may be no
+    git to run. "" where there is no remote, or no repository."""
+    git = os.path.join(repository, ".git")
+    if not repository or not os.path.exists(git):
+        return ""
     if os.path.isfile(git):  # a worktree or a submodule
-        git = os.path.join(os.path.dirname(git), _read(git).partition("gitdir:")[2].strip())
+        git = os.path.join(repository, _read(git).partition("gitdir:")[2].strip())
     if common := _read(os.path.join(git, "commondir")).strip():
         git = os.path.join(git, common)
     section = ""
+    found: dict[str, str] = {}
     for line in _read(os.path.join(git, "config")).splitlines():
         line = line.strip()
         if line.startswith("["):
-            section = line
+            remote = re.fullmatch(r'\[remote\s+"(.*)"\]', line)
+            section = remote[1] if remote else ""
         name, _, value = line.partition("=")
-        if re.fullmatch(r'\[remote\s+"origin"\]', section) and name.strip().lower() == "url":
-            return value.strip().strip('"')
-    return ""
+        if section and name.strip().lower() == "url":
+            found.setdefault(section, value.strip().strip('"'))
+    return found.get("origin") or next(iter(found.values()), "")
 
 
 def _read(path: str) -> str:

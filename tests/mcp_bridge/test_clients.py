@@ -13,9 +13,11 @@ from django.core.management import CommandError, call_command
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_bridge import clients, repository, texts
+from mcp_bridge import clients, texts
 from mcp_bridge.clients import CLIENTS, Snippet, Unmergeable, configuration, hooks, merge, one_click, rules
+from mcp_bridge.stdio import remote_of, repository_of
 from mem0stack.lib.errors import InvalidArgument
+from mem0stack.lib.remotes import project_key
 
 URL = "http://127.0.0.1:8001/mcp"
 KEY = "m0_" + "k" * 40
@@ -362,11 +364,13 @@ def test_worktrees_submodules_and_clones_without_a_remote(shop: Path, home: Path
     git("worktree", "add", "-q", str(home / "tree"), cwd=shop)
     git("-c", "protocol.file.allow=always", "submodule", "add", "-q", str(shop), "part", cwd=home / "tree")
     git("remote", "set-url", "origin", "git@github.com:acme/part.git", cwd=home / "tree" / "part")
-    assert repository.project_of(home / "tree") == SHOP
-    assert repository.project_of(home / "tree" / "part") == "github.com/acme/part"
+    assert project_key(remote_of(str(home / "tree"))) == SHOP
+    assert project_key(remote_of(str(home / "tree" / "part"))) == "github.com/acme/part"
     git("init", "-q", "bare", cwd=home)
-    assert repository.root_of(home / "bare" / "nothing") == home / "bare"
-    assert repository.project_of(home / "bare") is None
+    assert repository_of(str(home / "bare" / "nothing")) == str(home / "bare")
+    assert remote_of(str(home / "bare")) == ""
+    git("remote", "add", "upstream", "git@github.com:acme/first.git", cwd=home / "bare")
+    assert remote_of(str(home / "bare")) == "git@github.com:acme/first.git"
 
 
 def test_the_address_comes_from_the_environment_unless_given(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

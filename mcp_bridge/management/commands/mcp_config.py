@@ -10,11 +10,10 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 
-from mcp_bridge import clients, repository
+from mcp_bridge import clients
+from mcp_bridge.stdio import DEFAULT_URL, remote_of, repository_of
 from mem0stack.lib.commands import ServiceCommand
 from mem0stack.lib.remotes import project_key
-
-DEFAULT_URL = "http://127.0.0.1:8001/mcp"
 
 
 class Command(ServiceCommand):
@@ -25,7 +24,9 @@ class Command(ServiceCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--client", required=True, choices=clients.CLIENTS)
-        parser.add_argument("--url", help=f"the server's address; else MEM0_MCP_URL, else {DEFAULT_URL}")
+        parser.add_argument(
+            "--url", help=f"the server's address; else MEM0_MCP_URL, else where `up` runs, else {DEFAULT_URL}"
+        )
         parser.add_argument("--project", help="the project's folder, git remote or name; else the repository's remote")
         parser.add_argument("--bridge", action="store_true", help="go through the bridge, which keeps what is saved")
         parser.add_argument("--rules", action="store_true", help="also tell the agent when to use memory")
@@ -37,15 +38,15 @@ class Command(ServiceCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         client, url = options["client"], options["url"] or settings.MCP_URL or DEFAULT_URL
-        root = repository.root_of(Path.cwd())
+        root = repository_of(str(Path.cwd()))
         given = project_key(options["project"] or "") or None
         # A file in the home serves every project: none of them is named there unless somebody asked for it.
-        project = given or (repository.project_of(root) if root and client in clients.WITH_PROJECT_FILE else None)
+        project = given or (project_key(remote_of(root)) if client in clients.WITH_PROJECT_FILE else "") or None
         key = self._key(client, options)
         snippets = [clients.configuration(client, url, key=key, project=project, bridge=options["bridge"])]
         snippets += [clients.rules(client)] if options["rules"] else []
         snippets += [clients.hooks(client, url, project=project)] if options["hooks"] else []
-        top = root or Path.cwd()
+        top = Path(root or Path.cwd())
         if not options["write"]:
             for snippet in snippets:
                 self.stderr.write(f"{_file(snippet, top) or 'To paste'}: {snippet.note}".rstrip(": "))

@@ -98,9 +98,8 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler404."""
     detail = f"There is nothing at {request.path[:200]}. See /api/docs/ for what there is."
-    if request.path.partition("/mcp")[0] == "" and request.path[4:5] in ("", "/"):
-        where = settings.MCP_URL or "the port after this one"
-        detail = f"MCP is served by a process of its own, at {where}."
+    if request.path == "/mcp" or request.path.startswith("/mcp/"):
+        detail = f"MCP is served by a process of its own, at {settings.MCP_URL or 'the port after this one'}."
     if not request.path.endswith("/") and is_valid_path(f"{request.path_info}/"):
         detail = f"Addresses end in a slash: {request.path}/."
     return _error_page(request, 404, "not_found", detail)

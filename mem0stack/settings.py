@@ -39,14 +39,15 @@ HOME = Home.from_environ(os.environ)
 INSECURE_SECRET_KEY = "insecure: only for commands that run before the first `manage.py up`"  # noqa: S105  refused by a check
 
 
-def _secret_key() -> str:
+def _text_of(file: Path) -> str:
+    """What `up` left there; "" before the first one."""
     try:
-        return HOME.secret_key_file.read_text().strip()
+        return file.read_text().strip()
     except OSError:
-        return INSECURE_SECRET_KEY
+        return ""
 
 
-SECRET_KEY = env.str("SECRET_KEY", default="") or _secret_key()
+SECRET_KEY = env.str("SECRET_KEY", default="") or _text_of(HOME.secret_key_file) or INSECURE_SECRET_KEY
 DEBUG = env.bool("DEBUG", default=False)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
@@ -283,10 +284,10 @@ PROVIDERS: dict[str, dict[str, Any]] = {
 # MCP ----------------------------------------------------------------------------------------------------------------
 
 # Host names under which MCP may be asked, and those whose pages may; "*" is any.
-MCP_ALLOWED_HOSTS = env.list("MCP_ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
-MCP_ALLOWED_ORIGINS = env.list("MCP_ALLOWED_ORIGINS", default=["localhost", "127.0.0.1", "[::1]"])
-# Where the MCP process answers, for those who ask the web process for it; `up` sets it.
-MCP_URL = env.str("MEM0_MCP_URL", default="")
+MCP_ALLOWED_HOSTS = env.list("MCP_ALLOWED_HOSTS", default=ALLOWED_HOSTS)
+MCP_ALLOWED_ORIGINS = env.list("MCP_ALLOWED_ORIGINS", default=ALLOWED_HOSTS)
+# Where it answers, for those who ask elsewhere: `up` leaves it in the home.
+MCP_URL = env.str("MEM0_MCP_URL", default="") or _text_of(HOME.mcp_url_file)
 MCP_TOOL_DEADLINE_S = env.int("MCP_TOOL_DEADLINE_S", default=8)
 # Calls a minute of a key that has no limit of its own; 0 is none.
 MCP_RATE_LIMIT = env.int("MCP_RATE_LIMIT", default=600)

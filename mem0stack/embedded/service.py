@@ -44,6 +44,7 @@ class Service:
     fingerprint: str
     supervisor: ProcessId
     children: dict[str, Child] = field(default_factory=dict)
+    # 0 in a state that was written before there was one.
     mcp_port: int = 0
 
     @property

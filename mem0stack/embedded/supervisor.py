@@ -118,6 +118,7 @@ class Supervisor:
         directory.check_port(self._options.host, self._options.port)
         directory.check_port(self._options.host, self._options.mcp_port, "--mcp-port")
         directory.make_secret_key(home)
+        service.write_private(home.mcp_url_file, self.current().mcp_url)
         # Figures begin anew with the service: a later process may get the number of an earlier one, and its file.
         for stale in (*home.ready.iterdir(), *home.metrics.iterdir()):
             stale.unlink()
@@ -190,7 +191,6 @@ class Supervisor:
             "DJANGO_SETTINGS_MODULE": "mem0stack.settings",
             "PYTHONUNBUFFERED": "1",
             "MEM0_READY_DIR": str(self._home.ready),
-            "MEM0_MCP_URL": self.current().mcp_url,
             "ALLOWED_HOSTS": ",".join(dict.fromkeys(host for host in hosts if host)),
             MARK: str(self._home.root),
             **more,
@@ -231,14 +231,11 @@ class Supervisor:
             # One: the sessions of old clients' SSE live in it. Its calls run in threads.
             *("--workers", "1", "--respawn-failed-workers", "--respawn-interval", "0.2", "--workers-kill-timeout", "5"),
         ]
-        names = os.environ.get("MCP_ALLOWED_HOSTS", "").split(",") + _allowed_hosts(host)
         return Program(
             name="mcp",
             words=words,
             log=self._home.logs / "mcp.log",
-            environ=self._environ(
-                MCP_ALLOWED_HOSTS=",".join(dict.fromkeys(name for name in names if name)), **self._metrics_environ()
-            ),
+            environ=self._environ(**self._metrics_environ()),
             is_ready=lambda pid: _answers(host, port, "/mcp/live"),
             options={"cwd": settings.BASE_DIR},
         )

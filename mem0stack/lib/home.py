@@ -31,6 +31,11 @@ class Home:
         return self.root / "api_key"
 
     @property
+    def mcp_url_file(self) -> Path:
+        """Where the MCP process answers, for whoever asks the web process or a command for it."""
+        return self.root / "mcp_url"
+
+    @property
     def state_file(self) -> Path:
         return self.root / "service.json"
 

@@ -83,7 +83,7 @@ class Actor:
     def require(self, scope: str) -> None:
         if scope not in self.scopes:
             raise Forbidden(
-                f"This key lacks the scope {scope!r}. Use a key that has it, or ask the key's owner for one."
+                f"This key lacks the scope {str(scope)!r}. Use a key that has it, or ask the key's owner for one."
             )
 
     def may_use(self, namespace: str) -> bool:

@@ -37,11 +37,12 @@ def count_call(key: ApiKey, *, otherwise: int | None = None) -> Allowance | None
     A key's own limit holds over all doors together. One that has none is held to the door's own, `otherwise`, counted
     for itself; REST's is API_RATE_LIMIT. A minute begins with the first call after the last one has ended.
     """
-    has_own = otherwise is None or key.rate_limit is not None
-    limit = limit_of(key) if has_own or otherwise is None else otherwise
+    if otherwise is None or key.rate_limit is not None:
+        limit, name = limit_of(key), valkey.key("calls", key.pk)
+    else:
+        limit, name = otherwise, valkey.key("calls-mcp", key.pk)
     if limit == 0:
         return None
-    name = valkey.key("calls", key.pk) if has_own else valkey.key("calls-mcp", key.pk)
     # Counted here as well, so that without Valkey the minute goes on from what this process has seen of it.
     here = _here.count(name)
     calls, ends_in_s = valkey.ask("rate_limit", lambda client: _count(client, name), otherwise=here)

@@ -1,5 +1,6 @@
 """Who calls over MCP, from which project, and in which run: what a call is told beside its arguments."""
 
+import re
 import secrets
 import time
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from mem0stack.lib import valkey
 # A run goes on while no half hour passes without a write.
 RUN_IDLE_S = 1800
 _MAX_RUNS_HERE = 10_000
+_UNSAFE = re.compile(r"[^A-Za-z0-9._@ -]")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class Connection:
             return self.run
         caller = self.actor.key.pk if self.actor.key is not None else f"user-{self.actor.owner_id}"
         return _current_run(f"{caller} {self.actor.app or ''} {namespace or ''}")
+
+
+def client_name(given: str) -> str:
+    """A client's name as an app's: lower case, at most 128 plain characters."""
+    return _UNSAFE.sub("", given).strip().lower()[:128]
 
 
 def _current_run(who: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from anyio.to_thread import run_sync
 from django.conf import settings
-from django.db import connection as database
+from django.http.request import split_domain_port, validate_host
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
@@ -22,13 +22,12 @@ from accounts import services as accounts
 from accounts.actors import Actor
 from accounts.authentication import note_use, plain_key
 from accounts.models import ApiKey
-from mcp_bridge.connections import Connection
-from mcp_bridge.server import client_name
+from mcp_bridge.connections import Connection, client_name
+from mcp_bridge.threads import in_thread
 from mem0stack.lib.errors import Mem0Error
-from mem0stack.lib.failures import DATABASE_ERRORS, database_failure
+from mem0stack.lib.remotes import project_key
 from memories.models import LABEL_LENGTH
 from memories.parts import overall, recent_parts
-from memories.projects import project_key
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +40,9 @@ Send = Callable[[Message], Awaitable[None]]
 CONNECTION = "mem0.connection"
 _ACCEPTED_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _MAX_PROJECT = 200
+_HINT = "Send one as 'Authorization: Bearer m0_...'; `manage.py create_api_key USER` makes one."
+_NO_KEY = f"A key is needed. {_HINT}"
+_UNKNOWN = f"This key is unknown, expired or revoked. {_HINT}"
 
 
 class Gate:
@@ -51,6 +53,9 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
+        path = scope["path"].removesuffix("/") or "/"
+        if path == "/mcp/live":
+            return await _reply(send, 200, {"status": "ok"})
         if not _allowed(headers.get("host", ""), settings.MCP_ALLOWED_HOSTS):
             hint = "This host name is not served here. Add it to MCP_ALLOWED_HOSTS."
             return await _reply(send, 421, {"error": "misdirected_request", "hint": hint})
@@ -58,11 +63,8 @@ class Gate:
         if origin and not _allowed(origin.partition("://")[2], settings.MCP_ALLOWED_ORIGINS):
             hint = "Pages of this origin may not call. Add it to MCP_ALLOWED_ORIGINS."
             return await _reply(send, 403, {"error": "forbidden", "hint": hint})
-        path = scope["path"].removesuffix("/") or "/"
         if path == "/mcp/health" and scope["method"] in ("GET", "HEAD"):
             return await self._health(send)
-        if path == "/mcp/live":
-            return await _reply(send, 200, {"status": "ok"})
         if path != "/mcp":
             return await _reply(send, 404, {"error": "not_found", "hint": "MCP is served at /mcp, by POST."})
         if scope["method"] != "POST":
@@ -75,8 +77,11 @@ class Gate:
         if not _ACCEPTED_ID.fullmatch(request_id):
             request_id = uuid.uuid4().hex[:12]
         try:
-            key = await run_sync(_key_of, headers)
-            connection = _connection(headers, key, request_id)
+            plain = plain_key(headers)
+            # In a thread: nearly always the process knows the key, and else it asks PostgreSQL.
+            key = await in_thread(lambda: accounts.find_api_key(plain)) if plain else None
+            if key is None:
+                raise AuthenticationFailed(_UNKNOWN if plain else _NO_KEY)
         except AuthenticationFailed as refused:
             body = {"error": "unauthorized", "hint": str(refused.detail), "request_id": request_id}
             return await _reply(send, 401, body, [(b"www-authenticate", b"Bearer")])
@@ -86,7 +91,8 @@ class Gate:
         if not key.user.is_active:
             hint = "This account is disabled. Ask whoever runs the service."
             return await _reply(send, 403, {"error": "forbidden", "hint": hint, "request_id": request_id})
-        scope[CONNECTION] = connection
+        note_use(key)
+        scope[CONNECTION] = _connection(headers, key, request_id)
         # What the SDK knows a caller by; the key itself stays here.
         known: dict[str, Any] = {
             "token": "",
@@ -112,24 +118,6 @@ def connection_of(context: Any) -> Connection:
     return found
 
 
-def _key_of(headers: Headers) -> ApiKey:
-    """In a thread: nearly always the process knows the key, and else it asks PostgreSQL."""
-    plain = plain_key(headers)
-    try:
-        key = accounts.find_api_key(plain) if plain else None
-    except DATABASE_ERRORS as error:
-        raise database_failure(error) from error
-    finally:
-        database.close()
-    if key is None:
-        what = "This key is unknown, expired or revoked." if plain else "A key is needed."
-        raise AuthenticationFailed(
-            f"{what} Send one as 'Authorization: Bearer m0_...'; `manage.py create_api_key USER` makes one."
-        )
-    note_use(key)
-    return key
-
-
 def _connection(headers: Headers, key: ApiKey, request_id: str) -> Connection:
     # As MCP encodes what a header cannot carry: a folder's name may be in any script.
     client = client_name(decode_header_value(headers.get("x-mem0-client", "")) or "")
@@ -153,9 +141,8 @@ def _moment(text: str) -> datetime | None:
 
 
 def _allowed(host: str, allowed: list[str]) -> bool:
-    """Whether a host with or without a port is one of these names; "*" is any."""
-    name = re.sub(r":\d+$", "", host.lower())
-    return "*" in allowed or name in allowed or host.lower() in allowed
+    """As Django compares hosts: without the port, `.example.com` for all below it, `*` for any."""
+    return validate_host(split_domain_port(host)[0], allowed)
 
 
 async def _reply(send: Send, status: int, body: dict[str, Any], more: list[tuple[bytes, bytes]] | None = None) -> None:

@@ -1,19 +1,14 @@
 """The MCP server: what the protocol lists and calls, and where errors become answers and time runs out."""
 
 import logging
-import re
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
-import anyio
 import mcp_types as types
 import structlog
-from anyio.to_thread import run_sync
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, close_old_connections, connections
 from mcp.server.caching import CacheHint
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
@@ -25,10 +20,9 @@ from mcp_bridge.arguments import Arguments
 from mcp_bridge.connections import Connection
 from mcp_bridge.lines import one_line
 from mcp_bridge.texts import INSTRUCTIONS
-from mcp_bridge.tools import Answer, Tool, offered
-from mem0stack.lib import deadlines
-from mem0stack.lib.errors import Mem0Error, RateLimited, TookTooLong
-from mem0stack.lib.failures import DATABASE_ERRORS, database_failure
+from mcp_bridge.threads import in_thread
+from mcp_bridge.tools import Answer, Tool, existing, offered
+from mem0stack.lib.errors import Mem0Error, RateLimited
 from mem0stack.lib.metrics import MCP_CALL_SECONDS
 
 log = structlog.get_logger(__name__)
@@ -36,12 +30,8 @@ log = structlog.get_logger(__name__)
 NAME = "mem0-stack"
 _LISTS_LAST_MS = 300_000
 _NOT_FOUND = -32602
-# As many as the pool has connections.
-_THREADS = 16
-_SAFE_WORD = re.compile(r"[^A-Za-z0-9._@ -]")
 
 Context = ServerRequestContext[Any, Any]
-Result = TypeVar("Result")
 Known = Callable[[Context], Connection]
 
 # What to do, where the error itself says only what happened, or says it for REST.
@@ -62,7 +52,7 @@ def build(connection_of: Known) -> Server[Any]:
 
     async def call_tool(context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
         connection = connection_of(context)
-        tool = next((one for one in offered(connection) if one.name == params.name), None)
+        tool = existing().get(params.name)
         if tool is None:
             raise MCPError(code=_NOT_FOUND, message=f"Unknown tool: {one_line(params.name)[:100]}")
         answer = await _answer(connection, tool, params.arguments or {})
@@ -79,7 +69,7 @@ def build(connection_of: Known) -> Server[Any]:
         connection = connection_of(context)
         uri = str(params.uri)
         try:
-            kind, text = await _in_thread(lambda: resources.read(connection, uri))
+            kind, text = await in_thread(lambda: resources.read(connection, uri))
         except Mem0Error as error:
             code = _NOT_FOUND if error.code in ("not_found", "ambiguous_id", "invalid_argument") else -32603
             raise MCPError(code=code, message=_told(error, connection), data={"uri": uri}) from error
@@ -102,7 +92,7 @@ def build(connection_of: Known) -> Server[Any]:
         connection = connection_of(context)
         values = []
         if params.argument.name == "project":
-            values = await _in_thread(lambda: resources.projects(connection, params.argument.value))
+            values = await in_thread(lambda: resources.projects(connection, params.argument.value))
         completion = types.Completion(values=values[:100], total=len(values), has_more=len(values) > 100)
         return types.CompleteResult(completion=completion)
 
@@ -150,7 +140,7 @@ async def _answer(connection: Connection, tool: Tool, raw: dict[str, Any]) -> An
     began = time.perf_counter()
     outcome = "ok"
     try:
-        answer = await _in_thread(lambda: _run(connection, tool, raw))
+        answer = await in_thread(lambda: _run(connection, tool, raw))
         outcome = "failed" if answer.is_error else "ok"
     except Mem0Error as error:
         outcome = error.code
@@ -171,54 +161,13 @@ async def _answer(connection: Connection, tool: Tool, raw: dict[str, Any]) -> An
 
 
 def _run(connection: Connection, tool: Tool, raw: dict[str, Any]) -> Answer:
+    connection.actor.require(tool.scope)
     key = connection.actor.key
     if key is not None:
         allowance = limits.count_call(key, otherwise=settings.MCP_RATE_LIMIT)
         if allowance is not None and allowance.is_exceeded:
             raise RateLimited(f"This key has had its {allowance.limit} calls a minute. Wait {allowance.reset_s} s.")
     return tool.run(connection, Arguments(raw))
-
-
-async def _in_thread(work: Callable[[], Result]) -> Result:
-    """`work` in a thread of its own with a database connection, within the deadline. Raises Mem0Error and nothing else.
-
-    A statement that hangs without a word is ended with its connection's socket, or its thread would be lost.
-    """
-    held: list[Any] = []
-
-    def run() -> Result:
-        held.append(connections[DEFAULT_DB_ALIAS])
-        close_old_connections()
-        try:
-            return work()
-        except DATABASE_ERRORS as error:
-            raise database_failure(error) from error
-        finally:
-            held.clear()
-            # Back to the pool.
-            connections[DEFAULT_DB_ALIAS].close()
-
-    try:
-        with anyio.move_on_after(settings.MCP_TOOL_DEADLINE_S):
-            return await run_sync(run, abandon_on_cancel=True, limiter=_limiter())
-    except Mem0Error:
-        raise
-    except Exception as error:
-        log.exception("mcp_call_crashed")
-        raise Mem0Error("Something broke on our side.") from error
-    for connection in list(held):
-        deadlines.shut(connection)
-    raise TookTooLong("This took too long; it is not known whether it was done, so look, or repeat it with its key.")
-
-
-_limiters = threading.local()
-
-
-def _limiter() -> anyio.CapacityLimiter:
-    if not hasattr(_limiters, "one"):
-        _limiters.one = anyio.CapacityLimiter(_THREADS)
-    limiter: anyio.CapacityLimiter = _limiters.one
-    return limiter
 
 
 def _told(error: Mem0Error, connection: Connection) -> str:
@@ -231,11 +180,6 @@ def _told(error: Mem0Error, connection: Connection) -> str:
         detail += f" It is v{error.errors['version']}: {str(error.errors.get('content', ''))[:1_000]}"
     advice = _ADVICE.get(error.code, "")
     return one_line(f"ERROR {error.code}: {detail}{f' {advice}' if advice else ''} (ref {connection.request_id})")
-
-
-def client_name(given: str) -> str:
-    """A client's name as an app's: lower case, at most 128 plain characters."""
-    return _SAFE_WORD.sub("", given).strip().lower()[:128]
 
 
 def quieten() -> None:

@@ -17,12 +17,12 @@ from mcp_bridge.arguments import Arguments
 from mcp_bridge.connections import Connection
 from mcp_bridge.lines import MAX_RESULT, detail, line, one_line, short_id, within
 from mem0stack.lib.errors import InvalidArgument, Mem0Error, NothingValid
+from mem0stack.lib.remotes import project_key
 from memories import reading, services, short_ids
 from memories.filters import Filter, parse
 from memories.kinds import kind_of
 from memories.models import PERSONAL, Kind, Memory, OutboxDelivery, Standing, Verdict
 from memories.parts import overall, recent_parts
-from memories.projects import project_key
 from memories.search import search
 from memories.services import NewMemory, Outcome, Refused, Step
 from memories.services.linking import BY_HAND
@@ -91,7 +91,9 @@ def add_memories(connection: Connection, given: Arguments) -> Answer:
     if not news:
         raise InvalidArgument('Give text, or items: text="Tests run with --reuse-db."', errors={"text": ["needed"]})
     steps = [Step("add", new=new) for new in news if isinstance(new, NewMemory)]
-    done = iter(_batch(connection, steps, infer=infer, key=key, given=given))
+    # Run and time are not the caller's words: sent again from another run, it is the same request.
+    asked = {"add_memories": {name: value for name, value in given.raw.items() if name != "idempotency_key"}}
+    done = iter(_batch(connection, steps, infer=infer, idempotency_key=key, given=asked))
     outcomes = [Refused(new) if isinstance(new, Mem0Error) else next(done) for new in news]
     refused = _found_wrong(connection, outcomes)
     lines = [_saved(outcome, infer=infer, rejected=refused) for outcome in outcomes]
@@ -116,15 +118,12 @@ def _new(connection: Connection, given: Arguments, *, project: str, tags: Sequen
         return error
 
 
-def _batch(
-    connection: Connection, steps: Sequence[Step], *, infer: bool, key: str | None, given: Arguments
-) -> list[Outcome]:
+def _batch(connection: Connection, steps: Sequence[Step], **options: Any) -> list[Outcome]:
     """The outcomes, also where none could be applied."""
     if not steps:
         return []
-    asked = {"add_memories": {name: value for name, value in given.raw.items() if name != "idempotency_key"}}
     try:
-        return services.batch(connection.actor, steps, infer=infer, idempotency_key=key, given=asked)
+        return services.batch(connection.actor, steps, **options)
     except NothingValid as none:
         reasons = none.errors or {}
         return [Refused(_error(reasons[str(place)])) for place in range(len(steps))]
@@ -187,10 +186,7 @@ def delete_memories(connection: Connection, given: Arguments) -> Answer:
     meant = short_ids.resolve(connection.actor, references, own=True, deleted=True)
     steps = [Step("delete", memory_id=one) for one in meant if isinstance(one, UUID)]
     key = given.text("idempotency_key", MAX_KEY) or None
-    try:
-        done = iter(services.batch(connection.actor, steps, idempotency_key=key) if steps else ())
-    except NothingValid as none:
-        done = iter([Refused(_error((none.errors or {})[str(place)])) for place in range(len(steps))])
+    done = iter(_batch(connection, steps, idempotency_key=key))
     outcomes: list[Outcome] = [Refused(one) if isinstance(one, Mem0Error) else next(done) for one in meant]
     lines = [_deleted(given, one) for given, one in zip(references, outcomes, strict=True)]
     return Answer(within(lines, rest="All were handled."), all(isinstance(one, Refused) for one in outcomes))
@@ -469,11 +465,11 @@ TOOLS: tuple[Tool, ...] = (
 )
 
 
+def existing() -> dict[str, Tool]:
+    """The tools that this service has, by name."""
+    return {tool.name: tool for tool in TOOLS if settings.MCP_ALLOW_DELETE_ALL or tool.name != "delete_all_memories"}
+
+
 def offered(connection: Connection) -> list[Tool]:
-    """The tools that this caller may use: a key that only reads is shown none that writes."""
-    return [
-        tool
-        for tool in TOOLS
-        if tool.scope in connection.actor.scopes
-        and (settings.MCP_ALLOW_DELETE_ALL or tool.name != "delete_all_memories")
-    ]
+    """Those that this caller may use: a key that only reads is shown none that writes."""
+    return [tool for tool in existing().values() if tool.scope in connection.actor.scopes]

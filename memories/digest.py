@@ -20,7 +20,7 @@ from django.utils import timezone
 from accounts.actors import Actor, acting_as
 from accounts.models import Scope
 from mem0stack.lib.errors import InvalidArgument
-from memories import access, near_duplicates, texts
+from memories import access, near_duplicates, projects, texts
 from memories.models import PERSONAL, AccessAction, AccessLog, Kind, Memory, Namespace
 from memories.models import worth as weights
 from memories.querysets import MemoryQuerySet, name_in_anothers_space
@@ -181,7 +181,7 @@ def _of_profile(actor: Actor) -> _Found:
 def _spaces(actor: Actor, name: str) -> list[MemoryQuerySet]:
     """The searchable memories of each namespace that is the project."""
     own = Memory.objects.owned_by(actor).searchable()
-    names = [name, Namespace.objects.all().other_name(actor.owner_id, name)]
+    names = [name, projects.other_name(actor, name)]
     spaces = [own.filter(namespace_id=pk) for pk in _ids(actor, names)]
     if anothers := name_in_anothers_space(name):
         theirs = Namespace.objects.exclude(owner_id=actor.owner_id).filter(

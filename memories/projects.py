@@ -1,10 +1,22 @@
-"""The names of projects, for doors that are told where an agent works.
+"""Which project a caller means, for every door that looks through memories."""
 
-`project_key` reads whatever a client sends; `folder_of` is the name by which a project is known where its remote is
-not. That the two mean one project is said once, in `NamespaceQuerySet.other_name`.
-"""
+from accounts.actors import Actor
+from memories import texts
+from memories.models import Namespace
 
-from mem0stack.lib.remotes import project_key
-from memories.querysets import folder_of
 
-__all__ = ["folder_of", "project_key"]
+def wanted(actor: Actor, namespace: str | None) -> str | None:
+    """The key of the project to look in; None for everything visible, which is what none and `*` mean.
+
+    Raises InvalidArgument, and Forbidden where the actor's key is limited to others.
+    """
+    if namespace is None or namespace == "*":
+        return None
+    name = texts.clean_namespace(namespace)
+    actor.require_namespace(name)
+    return name
+
+
+def other_name(actor: Actor, project: str | None) -> str:
+    """The other namespace of the actor's that is the same project, or "". One query, in the caller's transaction."""
+    return Namespace.objects.all().other_name(actor.owner_id, project) if project else ""

@@ -21,13 +21,13 @@ from accounts.actors import Actor, acting_as
 from accounts.models import Scope as Right
 from mem0stack.lib.errors import InvalidArgument
 from mem0stack.lib.metrics import SEARCH_STAGE_SECONDS, SEARCHES_DEGRADED
-from memories import access, candidates, embedding_spaces, expansion, ranking, statistics, texts
+from memories import access, candidates, embedding_spaces, expansion, projects, ranking, statistics, texts
 from memories.candidates import Scope, wanted
 from memories.embedding_spaces import FarQuery
 from memories.embeddings import embed_query
 from memories.expansion import Expanded
 from memories.filters import EVERYTHING, Filter
-from memories.models import AccessAction, Memory, Namespace, Share
+from memories.models import AccessAction, Memory, Share
 from memories.providers import ProviderAway
 from memories.querysets import MemoryQuerySet
 from memories.ranking import Pool, Question, Ranked, Signal
@@ -89,7 +89,7 @@ def search(
     actor.require(Right.READ)
     texts.check_time("as_of", as_of)
     _check(query, top_k=top_k, threshold=threshold, expand=expand, token_budget=token_budget)
-    project = _project(actor, namespace)
+    project = projects.wanted(actor, namespace)
     question = _question(actor, query, asked_at)
     # Before the transaction: it holds database work only.
     far, degraded = _far(query)
@@ -144,19 +144,9 @@ def _far(query: str) -> tuple[FarQuery | None, Sequence[str]]:
         return None, ("embedder",)
 
 
-def _project(actor: Actor, namespace: str | None) -> str | None:
-    """The name of the project to search; None for everything visible."""
-    if namespace is None or namespace == "*":
-        return None
-    name = texts.clean_namespace(namespace)
-    actor.require_namespace(name)
-    return name
-
-
 def _scope(actor: Actor, filters: Filter, project: str | None, as_of: datetime | None) -> Scope:
     """Where to search: what the actor received, and by which names the project goes, is looked up now."""
-    other_name = Namespace.objects.all().other_name(actor.owner_id, project) if project else ""
-    received = Share.objects.received(actor)
+    other_name, received = projects.other_name(actor, project), Share.objects.received(actor)
     return Scope(actor, received, filters=filters, project=project, other_name=other_name, as_of=as_of)
 
 
@@ -171,7 +161,7 @@ def pool(
     """What `search` would rank, and by which question: for fitting the weights. The local tier alone."""
     question = _question(actor, query, asked_at)
     with acting_as(actor):
-        scope = _scope(actor, filters, _project(actor, namespace), None)
+        scope = _scope(actor, filters, projects.wanted(actor, namespace), None)
         return question, _pool(scope, question, None, at_least=0)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -17,7 +18,8 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp_bridge.server import _listed
 from mcp_bridge.texts import INSTRUCTIONS
 from mcp_bridge.tools import TOOLS
-from tests.running import RunningService
+from tests.running import Launcher, RunningService, prepared_service, wait_for
+from tests.soak import hanging
 
 GOLDEN = Path(__file__).parent / "tools.json"
 REVISIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
@@ -122,6 +124,67 @@ def test_it_lives_through_whatever_is_sent(service: RunningService) -> None:
     assert unknown["code"] == -32602
     assert post(service, "resources/subscribe", {"uri": "memory://profile"}).json()["result"] == {}
     assert httpx.get(f"{url(service)}/health").json()["status"] in ("ok", "degraded")
+
+
+def called(reply: httpx.Response) -> str:
+    result = reply.json()["result"]
+    assert result["isError"] == result["content"][0]["text"].startswith("ERROR")
+    text: str = result["content"][0]["text"]
+    return text
+
+
+def test_a_key_that_only_reads_is_shown_no_tool_that_writes_and_refused_one(service: RunningService) -> None:
+    with service.client() as client:
+        key = client.post("/api/v2/keys/", json={"name": "reader", "scopes": ["read"]}).json()["key"]
+    as_reader = {"Authorization": f"Bearer {key}"}
+    listed = post(service, "tools/list", **as_reader).json()["result"]["tools"]
+    assert {tool["name"] for tool in listed} == {tool.name for tool in TOOLS if tool.scope == "read"}
+    for tool in TOOLS:
+        if tool.scope != "read":
+            refused = post(service, "tools/call", {"name": tool.name, "arguments": {"text": "mine"}}, **as_reader)
+            assert called(refused).startswith("ERROR forbidden: This key lacks the scope 'write'")
+
+
+def test_a_key_that_only_writes_is_told_nothing(service: RunningService) -> None:
+    with service.client() as client:
+        key = client.post("/api/v2/keys/", json={"name": "writer", "scopes": ["write"]}).json()["key"]
+    as_writer = {"Authorization": f"Bearer {key}"}
+    status = post(service, "tools/call", {"name": "memory_status", "arguments": {}}, **as_writer)
+    assert called(status).startswith("ERROR forbidden")
+    for uri in ("memory://status", "memory://profile", "memory://project/shop"):
+        assert "forbidden" in post(service, "resources/read", {"uri": uri}, **as_writer).json()["error"]["message"]
+
+
+def test_one_call_too_many_says_how_long_to_wait(service: RunningService) -> None:
+    with service.client() as client:
+        key = client.post("/api/v2/keys/", json={"name": "limited", "rate_limit": 2}).json()["key"]
+    limited = {"Authorization": f"Bearer {key}"}
+    asked = {"name": "memory_status", "arguments": {}}
+    assert not any(called(post(service, "tools/call", asked, **limited)).startswith("ERROR") for _ in range(2))
+    refused = called(post(service, "tools/call", asked, **limited))
+    assert re.search(r"^ERROR rate_limited: .* 2 calls a minute. Wait \d+ s\. \(ref [0-9a-f]{12}\)$", refused)
+
+
+def test_with_postgres_hanging_each_call_ends_at_its_deadline() -> None:
+    """Also one by a key that the process does not know yet: who calls is asked behind the same deadline."""
+    with prepared_service(Launcher(environ={"MCP_TOOL_DEADLINE_S": "2"})) as hung:
+        hung.up()
+        with hung.client() as client:
+            other = client.post("/api/v2/keys/", json={"name": "unknown to the process"}).json()["key"]
+        asked = {"name": "search_memory", "arguments": {"query": "anything"}}
+        assert called(post(hung, "tools/call", asked)) == "No memories match."
+        where = url(hung)
+        with hanging(hung, "postgres"):
+            began = time.monotonic()
+            body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": asked}
+            accept = {"Accept": "application/json, text/event-stream"}
+            known = httpx.post(where, json=body, headers=accept | {"X-API-Key": hung.api_key}, timeout=15)
+            fresh = httpx.post(where, json=body, headers=accept | {"X-API-Key": other}, timeout=15)
+            took_s = time.monotonic() - began
+        assert re.match("ERROR (timeout|unavailable): ", called(known))
+        assert (fresh.status_code, fresh.json()["error"] in ("timeout", "unavailable")) == (503, True)
+        assert took_s < 8
+        wait_for(lambda: "No memories match." in post(hung, "tools/call", asked).text)
 
 
 def test_a_killed_server_is_back_for_the_next_call_of_a_client(service: RunningService) -> None:

@@ -1,11 +1,14 @@
 """The tools over real rows: what an agent reads, and what a stranger never does."""
 
+import itertools
 import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import connection as django_connection
 from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
 
 from accounts.actors import Actor, acting_as
 from accounts.models import Scope
@@ -15,7 +18,7 @@ from mcp_bridge.connections import Connection
 from mcp_bridge.lines import one_line
 from mcp_bridge.tools import TOOLS, offered
 from mem0stack.lib.errors import Conflict, InvalidArgument, Mem0Error, NotFound, TooLarge
-from memories import services
+from memories import reading, services
 from memories.models import Memory, Relation
 from memories.services import NewMemory
 from tests.people import People, Person, fill
@@ -243,6 +246,34 @@ def test_the_owner_reads_what_a_stranger_does_not(people: People) -> None:
     assert hidden in resources.read(alice, f"memory://project/{space.word('hidden', 'namespace')}")[1]
     assert hidden in call(alice, "search_memory", query=hidden)
     assert space.word("lone", "content") in call(connection(people.bob), "list_memories")
+
+
+def test_many_memories_are_read_with_what_hangs_on_them_in_no_more_statements_than_one(people: People) -> None:
+    actor = people.alice.actor
+    ids = [services.add(actor, NewMemory(content=f"Fact number {number}.")).memory_id for number in range(6)]
+    for source, target in itertools.pairwise(ids):
+        services.link(actor, source, target, "depends_on")
+    counts = []
+    for asked in (ids[:1], ids):
+        with CaptureQueriesContext(django_connection) as seen:
+            found = reading.details(actor, asked, history=5, hops=3)
+        counts.append(len(seen))
+    # Fewer, even: what is asked for need not be looked for again.
+    assert counts[1] <= counts[0] <= 12
+    assert [len(found[one].history) for one in ids] == [2, 3, 3, 3, 3, 2]
+    steps = [(one.relation, one.memory.id, one.hops) for one in found[ids[1]].related]
+    assert steps == [
+        ("depends_on (from)", ids[0], 1),
+        ("depends_on", ids[2], 1),
+        ("depends_on", ids[3], 2),
+        ("depends_on", ids[4], 3),
+    ]
+
+
+def test_a_folder_lists_what_was_saved_under_its_remote(people: People) -> None:
+    call(connection(people.alice, "github.com/acme/shop"), "add_memories", text="The shop sells tea.")
+    assert "tea" in call(connection(people.alice, "shop"), "list_memories")
+    assert "tea" not in call(connection(people.alice, "inn"), "list_memories")
 
 
 def test_a_key_that_only_reads_is_offered_no_tool_that_writes(people: People) -> None:

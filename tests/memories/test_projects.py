@@ -6,10 +6,11 @@ import pytest
 
 from accounts.actors import Actor, acting_as
 from mem0stack.lib.errors import Forbidden
+from mem0stack.lib.remotes import project_key
 from memories import candidates, services
 from memories.filters import parse
 from memories.models import Namespace
-from memories.projects import folder_of, project_key
+from memories.querysets import folder_of
 from memories.search import search
 from memories.services import NewMemory
 from tests.memories.reading import count, stored

@@ -12,11 +12,11 @@ from mcp.server.stdio import stdio_server
 
 from accounts.actors import Actor
 from accounts.models import User
-from mcp_bridge.connections import Connection
-from mcp_bridge.server import build, client_name, quieten
+from mcp_bridge.connections import Connection, client_name
+from mcp_bridge.server import build, quieten
+from mem0stack.lib.remotes import project_key
 from memories import access
 from memories.embeddings import warm_up
-from memories.projects import project_key
 
 
 class Command(BaseCommand):
